@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+CORE_SOURCES := setup.py fastmeta/_core.pyx $(wildcard fastmeta/core/*.pxi)
+
+.PHONY: demo test lint bench setup clean
+
+setup: $(VENV)/.built
+
+# tools/setup.sh installs Debian packages (as root; else it names what is missing), makes the virtual environment with an
+# interpreter that other users can run too, and installs the project in it, which compiles the core.
+$(VENV)/.installed: tools/setup.sh pyproject.toml
+	tools/setup.sh $(VENV)
+	touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(CORE_SOURCES)
+	$(PYTHON) setup.py -q build_ext --inplace
+	touch $@
+
+demo: setup
+	$(VENV)/bin/fastmeta demo
+
+test: setup
+	$(PYTHON) -m pytest
+
+lint: setup
+	tools/lint.sh $(VENV)
+
+bench: setup
+	tools/setup.sh $(VENV) bench
+	$(PYTHON) -m bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info fastmeta/_core.c fastmeta/_core*.so bench/bin

@@ -1,0 +1,142 @@
+"""The compiled core: listening sockets in, requests to Nova out; no GIL on the request path.
+
+Python talks to a loop only through the methods below, which put messages into the loop's mailbox (bounded, applied in
+order) and read its two event rings. All methods but ``run`` may be called from any thread that holds the GIL.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+from typing_extensions import Buffer
+
+# Event tuples from Loop.events(); the first element is one of these.
+EVENT_MISS: Final[int]
+"""(EVENT_MISS, scope, address, interface): a request waits for the identity of address in scope.
+
+address is 16 bytes (IPv4 as ::ffff:a.b.c.d), interface the index for link-local addresses, else 0. Sent once for each
+address and again about every second as long as new requests for it arrive."""
+EVENT_REQUEST: Final[int]
+"""(EVENT_REQUEST, dict): one finished request, when access_log is on. Keys: scope, address, interface, instance_id,
+method, target, status, bytes, total_us, parked_us, upstream_us, upstream_status."""
+EVENT_PROBLEM: Final[int]
+"""(EVENT_PROBLEM, code, errno, scope, listener): something an operator should know; code is one of PROBLEM_*. The loop
+reports each code at most once a second; scope and listener are 0 where they do not apply."""
+EVENT_LISTENER_CLOSED: Final[int]
+"""(EVENT_LISTENER_CLOSED, listener): remove_listener has ended: the socket and all of its connections are closed."""
+
+PROBLEM_ACCEPT: Final[int]
+PROBLEM_DESCRIPTORS: Final[int]
+PROBLEM_MEMORY: Final[int]
+PROBLEM_CONNECTIONS_FULL: Final[int]
+PROBLEM_PARKED_FULL: Final[int]
+PROBLEM_UPSTREAM_AWAY: Final[int]
+PROBLEM_UPSTREAM_BACK: Final[int]
+PROBLEM_UPSTREAM_NONSENSE: Final[int]
+PROBLEM_UPSTREAM_TIMEOUT: Final[int]
+PROBLEM_UPSTREAM_REFUSES_SIGNATURE: Final[int]
+PROBLEM_EVENTS_LOST: Final[int]
+
+SETTINGS: Final[Mapping[str, tuple[int, int, int]]]
+"""name -> (default, smallest, largest) of every integer setting of a loop; times in milliseconds, sizes in bytes."""
+
+@final
+class Loop:
+    """One loop thread's whole world: epoll, listeners, connections, identities, pool of upstream connections, counters."""
+
+    def __new__(cls, settings: Mapping[str, int] | None = None, *, secret: bytes = b"") -> Loop:
+        """settings: names as in SETTINGS, missing ones have their default. Raises ValueError for an unknown name or a
+        value out of bounds, OSError when the kernel gives no epoll or eventfd."""
+
+    def run(self) -> None:
+        """Runs in the calling thread until stop(); releases the GIL for all of that time. Once only.
+        Raises CoreError when the loop itself cannot go on (never for the failure of one connection), or when it is
+        called a second time or in another process than the one that made the loop."""
+
+    def stop(self, drain_ms: int = 0) -> None:
+        """Asks run() to end: listeners take what is queued and close, requests in progress get drain_ms milliseconds."""
+
+    def fileno(self) -> int:
+        """A descriptor (eventfd) that is readable when events() has something to give."""
+
+    def events(self) -> list[tuple[Any, ...]]:
+        """Takes all waiting events, oldest first."""
+
+    def add_scope(self, scope: int) -> None:
+        """scope: a number above 0, chosen by the caller, not in use. Its generation starts at 0."""
+
+    def remove_scope(self, scope: int) -> None:
+        """Forgets the identities of a scope and closes, at once, what is left of its listeners."""
+
+    def add_listener(self, listener: int, scope: int, fd: int) -> None:
+        """fd: a listening, non-blocking TCP socket. The loop owns it from this call on, also when the call raises."""
+
+    def remove_listener(self, listener: int, *, drain: bool) -> None:
+        """drain=False (its namespace is gone): listener and connections close at once, with SO_LINGER 0. drain=True:
+        the accept queue is emptied, requests in progress end (2 s at most). EVENT_LISTENER_CLOSED says when."""
+
+    def put_identity(
+        self,
+        scope: int,
+        address: bytes,
+        interface: int,
+        *,
+        instance_id: str,
+        project_id: str,
+        asked_at: float,
+        ttl_ms: int,
+        generation: int,
+    ) -> None:
+        """address (16 bytes) in scope is this instance. asked_at: time.monotonic() when the question was sent, from
+        which the identity's age counts. Thrown away when generation is not the scope's present one. Raises ValueError
+        for ids that cannot be a header's value."""
+
+    def put_absent(
+        self, scope: int, address: bytes, interface: int, *, asked_at: float, ttl_ms: int, generation: int
+    ) -> None:
+        """The source answered, and nobody (or nobody certain) has this address: those who wait get 404, and so do
+        others until ttl_ms after asked_at."""
+
+    def put_refused(self, scope: int, address: bytes, interface: int, *, generation: int) -> None:
+        """The source's answer about this address cannot be trusted (malformed): those who wait get 503."""
+
+    def revoke(self, scope: int, generation: int, address: bytes | None = None, interface: int = 0) -> None:
+        """Ends the identity of address, or of all addresses when it is None, and sets the scope's generation. Requests
+        in progress under them whose answer has not begun are aborted and ask anew (GET and HEAD) or get 503."""
+
+    def set_upstream(self, addresses: Sequence[tuple[str, int]], host: str) -> None:
+        """addresses: numeric IP and TCP port of Nova's metadata API, tried in turn; host: value of the Host header.
+        Existing connections end after their present request. Raises ValueError for what is not numeric."""
+
+    def set_secret(self, secret: bytes) -> None:
+        """The shared secret for signatures of identities that are put from now on."""
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the start and gauges, by name; taken without stopping the loop."""
+
+def _parse_request(data: Buffer, max_head: int = 8192) -> dict[str, Any] | int:
+    """Test hook: parses a request head as a connection would. A dict when it is complete and valid (method, target,
+    version, length, chunked, content_length, keep_alive, expect_continue, headers as a list of pairs), 0 when more is
+    needed, else the status (400, 413, 414, 431, 501) that refuses it."""
+
+def _parse_request_pieces(pieces: Sequence[bytes], max_head: int = 8192) -> dict[str, Any] | int:
+    """Test hook: as _parse_request, with the data arriving in these pieces; the parser keeps its state in between."""
+
+def _parse_response(data: Buffer, head_request: bool = False) -> dict[str, Any] | int:
+    """Test hook: parses a response head. A dict (status, length, framing: 'none', 'length', 'chunked' or 'close',
+    content_length, keep_alive, headers), 0 when more is needed, 502 when it is refused."""
+
+def _build_request(data: bytes, identity: bytes, host: bytes, content_length: int = -1) -> bytes:
+    """Test hook: the head that goes to Nova for this valid request head. content_length: of a gathered body, or -1."""
+
+def _build_response(data: bytes, *, head_request: bool = False, http10: bool = False, keep_alive: bool = True) -> bytes:
+    """Test hook: the head that goes to the guest for this valid response head."""
+
+def _decode_chunked(pieces: Sequence[bytes]) -> tuple[bytes, int, int]:
+    """Test hook: (content, state, rest): state 0 more is needed, 1 complete, else the negative error; rest: bytes that
+    follow the end of the message in the last piece used."""
+
+def _sign(secret: bytes, message: bytes) -> str:
+    """Test hook: lower-case hex of HMAC-SHA256."""
+
+def _identity_block(address: bytes, instance_id: str, project_id: str, secret: bytes) -> bytes:
+    """Test hook: the header lines of one identity."""
