@@ -1,0 +1,41 @@
+"""Reading files that hold secrets or decide identities: only those that nobody else could have changed."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from fastmeta.exceptions import ConfigError, UnsafeFileError
+
+MAX_TRUSTED_FILE = 64 * 1024 * 1024
+"""Bytes: a ports file of a large lab is a few megabytes; nothing unbounded is read."""
+
+
+def read_trusted_file(path: str | os.PathLike[str], limit: int = MAX_TRUSTED_FILE) -> bytes:
+    """The whole content of a regular file that belongs to root or us and that nobody else may write.
+
+    What is checked is what is read: the check looks at the open descriptor. Raises UnsafeFileError when the owner or
+    the mode is wrong, ConfigError when the file cannot be read, is no regular file or has more than limit bytes.
+    """
+    name = os.fspath(path)
+    try:
+        # O_NONBLOCK: opening a fifo by mistake must not hang.
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}") from error
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{name}: not a regular file")
+        if status.st_uid not in (0, os.geteuid()):
+            raise UnsafeFileError(f"{name}: belongs to user {status.st_uid}, neither to root nor to us: chown it")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            mode = stat.S_IMODE(status.st_mode)
+            raise UnsafeFileError(f"{name}: mode {mode:04o} lets group or others write: chmod go-w it")
+        try:
+            content = file.read(limit + 1)
+        except OSError as error:
+            raise ConfigError(f"{name}: {error.strerror}") from error
+    if len(content) > limit:
+        raise ConfigError(f"{name}: more than {limit} bytes")
+    return content
