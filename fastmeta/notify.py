@@ -1,4 +1,5 @@
-"""Tells whoever started us that we are ready: systemd, or a parent that listens on NOTIFY_SOCKET (sd_notify(3))."""
+"""Tells whoever started us that we are ready: systemd, or a parent that listens on NOTIFY_SOCKET
+(sd_notify(3))."""
 
 from __future__ import annotations
 

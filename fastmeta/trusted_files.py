@@ -14,8 +14,9 @@ MAX_TRUSTED_FILE = 64 * 1024 * 1024
 def read_trusted_file(path: str | os.PathLike[str], limit: int = MAX_TRUSTED_FILE) -> bytes:
     """The whole content of a regular file that belongs to root or us and that nobody else may write.
 
-    What is checked is what is read: the check looks at the open descriptor. Raises UnsafeFileError when the owner or
-    the mode is wrong, ConfigError when the file cannot be read, is no regular file or has more than limit bytes.
+    What is checked is what is read: the check looks at the open descriptor. Raises UnsafeFileError when the
+    owner or the mode is wrong, ConfigError when the file cannot be read, is no regular file or has more than
+    limit bytes.
     """
     name = os.fspath(path)
     try:
@@ -28,7 +29,8 @@ def read_trusted_file(path: str | os.PathLike[str], limit: int = MAX_TRUSTED_FIL
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{name}: not a regular file")
         if status.st_uid not in (0, os.geteuid()):
-            raise UnsafeFileError(f"{name}: belongs to user {status.st_uid}, neither to root nor to us: chown it")
+            raise
+            UnsafeFileError(f"{name}: belongs to user {status.st_uid}, neither to root nor to us: chown it")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             mode = stat.S_IMODE(status.st_mode)
             raise UnsafeFileError(f"{name}: mode {mode:04o} lets group or others write: chmod go-w it")
