@@ -1,0 +1,206 @@
+"""Puts the parts together: the core in a thread of its own, everything else in an asyncio event loop around
+it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+from oslo_log import log as logging
+
+from fastmeta import _core
+from fastmeta.conf.settings import Settings
+from fastmeta.events import EventReader
+from fastmeta.exceptions import ConfigError, CoreError
+from fastmeta.folders import FolderWatcher
+from fastmeta.listeners import Listeners
+from fastmeta.lookup.resolver import Resolver
+from fastmeta.lookup.source import LookupSource
+from fastmeta.lookup.static import StaticSource
+from fastmeta.notify import notify
+from fastmeta.process import connections_allowed, raise_descriptor_limit
+from fastmeta.upstream import Upstream
+
+LOG = logging.getLogger(__name__)
+
+JOIN_GRACE = 5.0
+"""Seconds beyond drain_timeout after which a core that does not end is given up."""
+
+
+class Agent:
+    """The service. Make it and call run() once, in the main thread of a process of its own.
+
+    make_loop makes the core's loop of its settings and the secret.
+    """
+
+    def __init__(self, settings: Settings, make_loop: Callable[..., _core.Loop] = _core.Loop) -> None:
+        self._settings = settings
+        self._make_loop = make_loop
+        self._stopping = asyncio.Event()
+        self._core_ended = asyncio.Event()
+        self._core_error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, and then until requests in progress have ended (drain_timeout at
+        most).
+
+        Raises ConfigError, ListenError, NamespaceError when it cannot start, CoreError when the core cannot
+        go on.
+        """
+        settings = self._settings
+        if not settings.secret:
+            LOG.warning(
+                "metadata_proxy_shared_secret is empty: whoever reaches Nova's metadata API can ask in any "
+                "instance's name"
+            )
+        core = self._make_core()
+        loop = asyncio.get_running_loop()
+        folders = FolderWatcher(loop)
+        source = self._make_source(folders)
+        listeners = Listeners(core, settings.listen, settings.netns_dir, folders)
+        resolver = Resolver(
+            core,
+            source,
+            identity_ttl=settings.identity_ttl,
+            negative_ttl=settings.negative_ttl,
+            lookup_timeout=settings.lookup_timeout,
+            park_timeout=settings.park_timeout,
+        )
+        for number, scope in listeners.scopes.items():
+            resolver.add_scope(number, scope)
+        upstream = Upstream(core, settings.nova_metadata_host, settings.nova_metadata_port)
+        events = EventReader(
+            core,
+            scopes=listeners.scopes,
+            upstream=upstream,
+            on_miss=resolver.miss,
+            on_upstream_away=upstream.away,
+            on_listener_closed=listeners.closed,
+            place=listeners.place,
+        )
+        thread = threading.Thread(target=self._run_core, args=(core, loop), name="core")
+        self._handle_signals(loop)
+        # Nothing of what follows may keep the thread from being ended.
+        thread.start()
+        try:
+            loop.add_reader(core.fileno(), events.read)
+            upstream.start()
+            await source.start(resolver.changed)
+            listeners.start()
+            self._tell_ready(listeners)
+            await self._until_the_end()
+        finally:
+            notify("STOPPING=1")
+            listeners.stop()
+            core.stop(int(settings.drain_timeout * 1000) if self._stopping.is_set() else 0)
+            # Requests that wait for an identity may still get one.
+            await self._wait_for_core(settings.drain_timeout + JOIN_GRACE)
+            await resolver.stop()
+            await upstream.stop()
+            await source.stop()
+            loop.remove_reader(core.fileno())
+            folders.close()
+        events.read()
+        if self._core_error is not None:
+            raise CoreError(f"the core cannot go on: {self._core_error}") from self._core_error
+        if not self._stopping.is_set():
+            raise CoreError("the core ended although nobody asked it to")
+        LOG.info("fastmeta agent ended")
+
+    def _make_core(self) -> _core.Loop:
+        settings = dict(self._settings.core)
+        for name, value in settings.items():
+            _, smallest, largest = _core.SETTINGS[name]
+            if not smallest <= value <= largest:
+                raise _out_of_bounds(name, value, smallest, largest)
+        descriptors = raise_descriptor_limit()
+        allowed = connections_allowed(descriptors, len(self._settings.listen))
+        default, smallest, largest = _core.SETTINGS["max_connections"]
+        wanted = settings.get("max_connections", default)
+        settings["max_connections"] = max(smallest, min(wanted, allowed, largest))
+        LOG.info(
+            "%d descriptors allow %d connections of guests; at most %d are taken (max_connections %d)",
+            descriptors,
+            allowed,
+            settings["max_connections"],
+            wanted,
+        )
+        try:
+            return self._make_loop(settings, secret=self._settings.secret)
+        except OSError as error:
+            raise CoreError(f"the core cannot start: {error.strerror}") from error
+
+    def _make_source(self, folders: FolderWatcher) -> LookupSource:
+        # One choice for now; the option's list of choices says so too.
+        return StaticSource(self._settings.ports_file, folders)
+
+    def _run_core(self, core: _core.Loop, loop: asyncio.AbstractEventLoop) -> None:
+        """The core's thread."""
+        try:
+            core.run()
+        except BaseException as error:
+            self._core_error = error
+        loop.call_soon_threadsafe(self._core_ended.set)
+
+    def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, functools.partial(self._stop, number))
+        loop.add_signal_handler(signal.SIGHUP, self._ignore_hangup)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if self._stopping.is_set():
+            LOG.warning("%s again: ending at once", number.name)
+            os._exit(128 + number)
+        LOG.info(
+            "%s: requests in progress have %g seconds to end (a second signal ends them at once)",
+            number.name,
+            self._settings.drain_timeout,
+        )
+        self._stopping.set()
+
+    @staticmethod
+    def _ignore_hangup() -> None:
+        LOG.warning("SIGHUP: the configuration cannot be read again while running; restart to change it")
+
+    def _tell_ready(self, listeners: Listeners) -> None:
+        LOG.info("ready: %d of %d listeners are open", listeners.open, listeners.wanted)
+        notify("READY=1", f"STATUS={listeners.open} of {listeners.wanted} listeners are open")
+
+    async def _until_the_end(self) -> None:
+        """Until somebody asks to stop or the core has ended by itself."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._core_ended)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _wait_for_core(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._core_ended.wait(), seconds)
+        except asyncio.TimeoutError:
+            # Its thread cannot be ended from outside, and the process waits for it: better an end than a
+            # hang.
+            LOG.critical("the core did not end %g seconds after it was asked to", seconds)
+            os._exit(1)
+
+
+def _out_of_bounds(name: str, value: int, smallest: int, largest: int) -> ConfigError:
+    """An error in the option's unit, for a setting of the core."""
+    if name.endswith("_ms"):
+        right = f"a number of seconds from {smallest / 1000:g} to {largest / 1000:g}"
+        return ConfigError(f"[fastmeta] {name[:-3]} = {value / 1000:g}: right is {right}")
+    return ConfigError(f"[fastmeta] {name} = {value}: right is a number from {smallest} to {largest}")
+
+
+def serve(settings: Settings) -> None:
+    """Runs the agent until it is told to end. Raises as Agent.run does."""
+
+    async def run() -> None:
+        await Agent(settings).run()
+
+    asyncio.run(run())

@@ -1,0 +1,40 @@
+"""``fastmeta agent``: the service."""
+
+from __future__ import annotations
+
+from oslo_log import log as logging
+
+from fastmeta import __version__
+from fastmeta.conf.settings import Settings, load
+from fastmeta.exceptions import ConfigError, FastmetaError
+from fastmeta.process import forbid_dumps
+
+SUMMARY = "serve the metadata addresses of networks and routers"
+
+LOG = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    """Serves until SIGTERM or SIGINT. argv: oslo.config's, above all --config-file. Raises FastmetaError."""
+    forbid_dumps()  # before the secret is read
+    conf = load(argv, prog="fastmeta agent", version=__version__)
+    try:
+        logging.setup(conf, "fastmeta", __version__)
+    except (logging.LogConfigError, OSError) as error:
+        raise ConfigError(f"logging cannot be set up: {error}") from error
+    settings = Settings.from_conf(conf)
+    # The compiled core is loaded only when there is something to serve.
+    from fastmeta.agent import serve
+
+    LOG.info(
+        "fastmeta agent %s starts: %d listeners, lookup %s",
+        __version__,
+        len(settings.listen),
+        settings.lookup,
+    )
+    try:
+        serve(settings)
+    except FastmetaError as error:
+        LOG.critical("%s", error)  # the log may be all that an operator sees of a service
+        raise
+    return 0

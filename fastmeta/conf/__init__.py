@@ -1,0 +1,20 @@
+"""Options of fastmeta, and the settings made of them. Importing this has no effect on any configuration."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+from fastmeta.conf.options import FASTMETA_GROUP, FASTMETA_OPTS, NEUTRON_OPTS
+
+__all__ = ["list_opts", "register"]
+
+
+def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
+    """For oslo-config-generator (entry point ``oslo.config.opts``)."""
+    return [("DEFAULT", list(NEUTRON_OPTS)), (FASTMETA_GROUP, list(FASTMETA_OPTS))]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Makes the options known to a configuration of the caller's."""
+    conf.register_opts(NEUTRON_OPTS)
+    conf.register_opts(FASTMETA_OPTS, group=FASTMETA_GROUP)

@@ -1,0 +1,176 @@
+"""The options: Neutron's own names where the meaning is the same, ours in ``[fastmeta]``."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+from fastmeta.conf.types import Seconds, Whole
+
+FASTMETA_GROUP = cfg.OptGroup("fastmeta", title="fastmeta")
+
+NEUTRON_OPTS: tuple[cfg.Opt, ...] = (
+    cfg.StrOpt(
+        "state_path",
+        default="/var/lib/neutron",
+        help="Where Neutron's agents keep their files. fastmeta keeps none there itself; it knows the "
+        "option so that other options may use $state_path.",
+    ),
+    cfg.HostAddressOpt(
+        "nova_metadata_host",
+        default="127.0.0.1",
+        deprecated_opts=[cfg.DeprecatedOpt("nova_metadata_ip", group="DEFAULT")],
+        help="Name or IP address of Nova's metadata API. A name is resolved at start, and again when the "
+        "API is away; of several addresses the first that answers is used. As long as a name cannot be "
+        "resolved every guest waits, and then gets 503.",
+    ),
+    cfg.Opt(
+        "nova_metadata_port",
+        type=Whole(1, 65535, "TCP port"),
+        default=8775,
+        help="TCP port of Nova's metadata API.",
+    ),
+    cfg.StrOpt(
+        "nova_metadata_protocol",
+        default="http",
+        choices=[
+            ("http", "without encryption"),
+            ("https", "not there yet: fastmeta refuses to start with it"),
+        ],
+        help="How Nova's metadata API is spoken to.",
+    ),
+    cfg.StrOpt(
+        "metadata_proxy_shared_secret",
+        default="",
+        secret=True,
+        help="Signs instance ids, so that Nova knows who vouches for them. It must equal "
+        "metadata_proxy_shared_secret in section [neutron] of nova.conf: with another one Nova answers "
+        "every guest with 403. Empty is taken, with a warning: then everybody who reaches Nova's metadata "
+        "API can ask in any instance's name.",
+    ),
+)
+
+FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
+    cfg.MultiStrOpt(
+        "listen",
+        default=[],
+        metavar="SCOPE@[NAMESPACE/]ADDRESS:PORT",
+        help="Where guests are listened to, and to which network or router they belong then; may be given "
+        "many times. network:<uuid>@<address>:<tcp port> or router:<uuid>@<address>:<tcp port>, with a "
+        "namespace before the address where it is not our own: "
+        "network:<uuid>@qdhcp-<uuid>/169.254.169.254:80. IPv6 in brackets; [::] takes IPv4 too; a "
+        "link-local address needs its interface: [fe80::a9fe:a9fe%tap0]:80. A namespace that is not there "
+        "yet is waited for. Who gets to an address that is given here is believed to be in that network: "
+        "make sure that nobody else can.",
+    ),
+    cfg.StrOpt(
+        "lookup",
+        default="static",
+        choices=[("static", "ports_file says which port has which address; for labs and tests")],
+        help="Where it is looked up which port, and so which instance, has an address.",
+    ),
+    cfg.StrOpt(
+        "ports_file",
+        metavar="FILE",
+        help="For lookup = static: JSON in the shape in which Neutron's API answers (openstack port list, "
+        "GET /v2.0/ports), ports of router interfaces included. It is read again when it changes; a broken "
+        "one leaves the old content in force. It decides who an instance is, so it is refused when group "
+        "or others may write it, or when it belongs to neither root nor the user that fastmeta runs as.",
+    ),
+    cfg.StrOpt(
+        "netns_dir",
+        default="/run/netns",
+        metavar="DIR",
+        help="The folder in which namespaces have their names; the one that ip netns uses.",
+    ),
+    cfg.Opt(
+        "identity_ttl",
+        type=Seconds(0.1, 3600),
+        default=10.0,
+        help="Seconds for which an answer about an address is believed, counted from the question. For so "
+        "long an address that has gone to another instance may still get the former one's metadata. Must "
+        "be longer than lookup_timeout.",
+    ),
+    cfg.Opt(
+        "negative_ttl",
+        type=Seconds(0, 60),
+        default=2.0,
+        help="Seconds for which it is believed that an address belongs to nobody; its guest gets 404 "
+        "meanwhile. Longer spares questions, and keeps a guest waiting whose port was made only now.",
+    ),
+    cfg.Opt(
+        "lookup_timeout",
+        type=Seconds(0.1, 60),
+        default=3.0,
+        help="Seconds that one question may take. It is asked again then, for as long as guests wait "
+        "(park_timeout).",
+    ),
+    cfg.Opt(
+        "park_timeout",
+        type=Seconds(0.1, 300),
+        default=8.0,
+        help="Seconds that a request waits for an answer to who it is, or for Nova's metadata API to come "
+        "back, before it gets 503. Keep it under the 10 s that cloud-init waits: before version 25.1 "
+        "cloud-init repeats a request that got no answer, but never one that got an error.",
+    ),
+    cfg.Opt(
+        "upstream_timeout",
+        type=Seconds(1, 600),
+        default=60.0,
+        help="Seconds that Nova's metadata API has for an answer; the guest gets 504 then.",
+    ),
+    cfg.Opt(
+        "head_timeout",
+        type=Seconds(0.1, 300),
+        default=10.0,
+        help="Seconds that a guest has to send the head of a request it has begun (then 408).",
+    ),
+    cfg.Opt(
+        "body_timeout",
+        type=Seconds(0.1, 300),
+        default=30.0,
+        help="Seconds that a guest may pause while it sends a body (then 408).",
+    ),
+    cfg.Opt(
+        "write_timeout",
+        type=Seconds(0.1, 600),
+        default=30.0,
+        help="Seconds for which a guest may take nothing of its answer; its connection is closed then.",
+    ),
+    cfg.Opt(
+        "keepalive_timeout",
+        type=Seconds(0.1, 3600),
+        default=30.0,
+        help="Seconds for which a guest's connection stays open without a request.",
+    ),
+    cfg.Opt(
+        "drain_timeout",
+        type=Seconds(0, 600),
+        default=10.0,
+        help="Seconds that requests in progress have to end when fastmeta is stopped; what is left then is "
+        "cut off.",
+    ),
+    cfg.Opt(
+        "max_connections",
+        type=Whole(1, 10_000_000, "number"),
+        help="Connections of guests at once; further ones wait in the kernel's queue. Fewer when the limit "
+        "of descriptors (LimitNOFILE) does not allow so many. By default as the core has it.",
+    ),
+    cfg.Opt(
+        "max_parked",
+        type=Whole(1, 10_000_000, "number"),
+        help="Requests that may wait at once for an answer to who they are or for Nova to come back; "
+        "further ones get 503 at once. By default as the core has it.",
+    ),
+    cfg.Opt(
+        "max_upstream_connections",
+        type=Whole(1, 100_000, "number"),
+        help="Connections to Nova's metadata API at once. More than it has workers only fills its queue. "
+        "By default as the core has it.",
+    ),
+    cfg.BoolOpt(
+        "access_log",
+        default=False,
+        help="Logs a line (INFO) for each request: network or router, address, instance, method, target, "
+        "status, times. Costs more than serving the request does; for labs and for looking into a problem.",
+    ),
+)

@@ -1,0 +1,205 @@
+"""Settings: the one place that reads a configuration. Whatever cannot be used is refused here, with a text
+that says option, value, and what would be right."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from fastmeta import conf as fastmeta_conf
+from fastmeta.exceptions import ConfigError
+from fastmeta.models import ListenSpec, ScopeKind
+from fastmeta.trusted_files import read_trusted_file
+
+_LISTEN_FORM = (
+    "right is network:<uuid>@<address>:<tcp port> or router:<uuid>@<address>:<tcp port>, "
+    "with <namespace>/ before the address when it is not our own, IPv6 in brackets"
+)
+
+# Options in seconds that are settings of the core, in milliseconds, under the same name with _ms.
+_CORE_TIMES = (
+    "park_timeout",
+    "upstream_timeout",
+    "head_timeout",
+    "body_timeout",
+    "write_timeout",
+    "keepalive_timeout",
+)
+# Options that are settings of the core under the same name; unset, the core's own default counts.
+_CORE_NUMBERS = ("max_connections", "max_parked", "max_upstream_connections")
+
+_PREFIXES = {"qdhcp-": ScopeKind.NETWORK, "ovnmeta-": ScopeKind.NETWORK, "qrouter-": ScopeKind.ROUTER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that an operator decides, checked. Times are seconds. The secret does not show in its
+    repr."""
+
+    nova_metadata_host: str
+    nova_metadata_port: int
+    secret: bytes = field(repr=False)
+    listen: tuple[ListenSpec, ...]
+    lookup: str
+    ports_file: str
+    netns_dir: str
+    identity_ttl: float
+    negative_ttl: float
+    lookup_timeout: float
+    park_timeout: float
+    drain_timeout: float
+    core: Mapping[str, int]
+    """Settings of the core, by its names; those that nobody set are missing."""
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> Settings:
+        """Raises ConfigError, UnsafeFileError. Takes the secret for bytes in UTF-8, as Nova does."""
+        _check_files(conf)
+        reader = _Reader(conf)
+        if reader.default("nova_metadata_protocol") == "https":
+            raise ConfigError(
+                "nova_metadata_protocol = https: TLS to Nova's metadata API is not there yet; right is "
+                "http, over a network that only Nova and Neutron are in"
+            )
+        lookup_timeout = reader.own("lookup_timeout")
+        identity_ttl = reader.own("identity_ttl")
+        if identity_ttl <= lookup_timeout:
+            raise ConfigError(
+                f"[fastmeta] identity_ttl = {identity_ttl:g}: must be longer than lookup_timeout "
+                f"({lookup_timeout:g}); an answer would be too old when it comes"
+            )
+        lookup = reader.own("lookup")
+        ports_file = reader.own("ports_file") or ""
+        if lookup == "static" and not ports_file:
+            raise ConfigError(
+                "[fastmeta] ports_file is not set: lookup = static needs a file that says which port has "
+                "which address"
+            )
+        netns_dir = reader.own("netns_dir")
+        if not netns_dir.startswith("/"):
+            raise ConfigError(f"[fastmeta] netns_dir = {netns_dir!r}: must be an absolute path")
+        core = {f"{name}_ms": round(reader.own(name) * 1000) for name in _CORE_TIMES}
+        core |= {name: value for name in _CORE_NUMBERS if (value := reader.own(name)) is not None}
+        core["access_log"] = int(reader.own("access_log"))
+        return cls(
+            nova_metadata_host=reader.default("nova_metadata_host"),
+            nova_metadata_port=reader.default("nova_metadata_port"),
+            secret=reader.default("metadata_proxy_shared_secret").encode(),
+            listen=_listen(reader.own("listen")),
+            lookup=lookup,
+            ports_file=ports_file,
+            netns_dir=netns_dir,
+            identity_ttl=identity_ttl,
+            negative_ttl=reader.own("negative_ttl"),
+            lookup_timeout=lookup_timeout,
+            park_timeout=reader.own("park_timeout"),
+            drain_timeout=reader.own("drain_timeout"),
+            core=core,
+        )
+
+
+def load(argv: Sequence[str], *, prog: str, version: str) -> cfg.ConfigOpts:
+    """A configuration of its own, read from the files and options that argv names; logging's options
+    included.
+
+    Raises ConfigError when a file cannot be read; ends the process with status 2 when argv makes no sense.
+    """
+    conf = cfg.ConfigOpts()
+    logging.register_options(conf)
+    fastmeta_conf.register(conf)
+    try:
+        conf(list(argv), project="fastmeta", prog=prog, version=version)
+    except cfg.ConfigFileParseError as error:
+        # The parser's text ends with the line that it cannot read, which may be the secret's: not as a cause
+        # either.
+        where = re.search(r"at (\S+:\d+),", str(error))
+        place = where[1] if where else error.config_file
+        raise ConfigError(f"{place}: not a line of a configuration file; right is option = value") from None
+    except cfg.Error as error:
+        raise ConfigError(_one_line(str(error))) from error
+    return conf
+
+
+class _Reader:
+    """Reads values, and turns oslo.config's errors into ours."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
+
+    def default(self, name: str) -> Any:
+        """A value of [DEFAULT]."""
+        return self._read(self._conf, name, name)
+
+    def own(self, name: str) -> Any:
+        """A value of [fastmeta]."""
+        return self._read(self._conf.fastmeta, name, f"[fastmeta] {name}")
+
+    @staticmethod
+    def _read(group: Any, name: str, shown: str) -> Any:
+        try:
+            return group[name]
+        except cfg.TemplateSubstitutionError as error:
+            # The error's text shows the value, which may be the secret.
+            raise ConfigError(f"{shown}: $ in it names no option; right is $$ for a dollar sign") from error
+        except (cfg.Error, ValueError) as error:
+            reason = error.__context__ if isinstance(error.__context__, ValueError) else error
+            file = re.search(r"detail='([^']*)'", str(error))
+            raise ConfigError(f"{file[1] + ': ' if file else ''}{shown}: {_one_line(str(reason))}") from error
+
+
+def _listen(texts: Sequence[str]) -> tuple[ListenSpec, ...]:
+    """All listeners, each place once."""
+    if not texts:
+        raise ConfigError(f"[fastmeta] listen is not set: there is nothing to serve; {_LISTEN_FORM}")
+    places: dict[tuple[str | None, str], ListenSpec] = {}
+    for text in texts:
+        try:
+            spec = ListenSpec.parse(text)
+        except ConfigError as error:
+            raise ConfigError(f"[fastmeta] listen = {text!r}: {error}; {_LISTEN_FORM}") from error
+        other = places.setdefault((spec.namespace, spec.place), spec)
+        if other is not spec:
+            raise ConfigError(
+                f"[fastmeta] listen = {text!r}: the same place is given already, for {other.scope}; give "
+                "it once"
+            )
+        for prefix, kind in _PREFIXES.items():
+            if (
+                spec.namespace
+                and spec.namespace.startswith(prefix)
+                and kind is spec.scope.kind
+                and spec.namespace[len(prefix) :].lower() != spec.scope.uuid
+            ):
+                raise ConfigError(
+                    f"[fastmeta] listen = {text!r}: the namespace is that of another {kind.value}; "
+                    f"right is {prefix}{spec.scope.uuid}"
+                )
+    return tuple(places.values())
+
+
+def _check_files(conf: cfg.ConfigOpts) -> None:
+    """All configuration files decide who is believed to be who, and most hold secrets."""
+    for path in config_files(conf):
+        read_trusted_file(path)
+
+
+def config_files(conf: cfg.ConfigOpts) -> list[str]:
+    """The files that were read, those of --config-dir included."""
+    files = [os.path.abspath(path) for path in conf.config_file or ()]
+    for folder in conf.config_dir or ():
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            raise ConfigError(f"{folder}: {error.strerror}") from error
+        files += [os.path.join(folder, name) for name in names if name.endswith(".conf")]
+    return files
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

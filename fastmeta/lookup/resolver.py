@@ -1,0 +1,363 @@
+"""Turns misses of the core into questions, and answers into identities.
+
+The rules are those of identity safety: an identity's age counts from when its question was sent; an answer to
+a question that was sent before a revocation is thrown away and the question asked anew; each port in an
+answer is checked again against the scope and the address asked for; whatever is in doubt is nobody.
+
+At most one query for a scope is in flight. Whatever is missed meanwhile goes into the next one, all of it in
+one call: a storm of guests costs few calls, without a timer. Each scope has a task of its own while somebody
+waits in it, so none delays another. Guests wait rather than fail: a query that failed or took too long is
+asked again, after pauses that grow, for as long as somebody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from oslo_log import log as logging
+
+from fastmeta.exceptions import LookupMalformedError, LookupUnavailableError
+from fastmeta.lookup.source import LookupSource
+from fastmeta.models import Answer, Change, Port, Question, Scope, ScopeKind, pack_address, unpack_address
+from fastmeta.repeats import Repeats, more
+
+LOG = logging.getLogger(__name__)
+
+MAX_QUESTIONS_PER_SCOPE = 4096
+"""Addresses of one scope that are waited for at once; a miss beyond is dropped (the core repeats it)."""
+MAX_QUESTIONS = 65536
+"""The same for all scopes together."""
+MAX_REVOKED_ADDRESSES = 256
+"""A change of more addresses of one scope revokes the whole scope."""
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 2.0
+"""Seconds between a failed query and the next one: doubled each time, then jittered down to a half."""
+REPEAT_PERIOD = 60.0
+"""Seconds for which the same complaint about the same scope is not logged again."""
+
+
+class IdentityTable(Protocol):
+    """The part of the core's loop that the resolver writes to."""
+
+    def put_identity(
+        self,
+        scope: int,
+        address: bytes,
+        interface: int,
+        *,
+        instance_id: str,
+        project_id: str,
+        asked_at: float,
+        ttl_ms: int,
+        generation: int,
+    ) -> None: ...
+
+    def put_absent(
+        self, scope: int, address: bytes, interface: int, *, asked_at: float, ttl_ms: int, generation: int
+    ) -> None: ...
+
+    def put_refused(self, scope: int, address: bytes, interface: int, *, generation: int) -> None: ...
+
+    def revoke(
+        self, scope: int, generation: int, address: bytes | None = None, interface: int = 0
+    ) -> None: ...
+
+
+class _ScopeState:
+    """What is known of one scope, and who waits in it.
+
+    waiting: the core's keys (address, interface) with the time of their last miss, oldest question first.
+    networks: those of the last good answer; None before it.
+    """
+
+    __slots__ = ("generation", "link_local", "networks", "number", "scope", "task", "waiting", "wake")
+
+    def __init__(self, number: int, scope: Scope) -> None:
+        self.number = number
+        self.scope = scope
+        self.generation = 0
+        self.networks: frozenset[str] | None = None
+        self.link_local = False  # whether anybody ever asked from a link-local address
+        self.waiting: dict[tuple[bytes, int], float] = {}
+        self.task: asyncio.Task[None] | None = None
+        self.wake = asyncio.Event()  # set: the source has changed, so a pause is not worth it
+
+
+class Resolver:
+    """Asks one source for all scopes. Lives in the event loop's thread; none of its methods blocks.
+
+    Times are seconds. clock must be the one by which the core counts ages (time.monotonic); jitter gives
+    numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        table: IdentityTable,
+        source: LookupSource,
+        *,
+        identity_ttl: float,
+        negative_ttl: float,
+        lookup_timeout: float,
+        park_timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+        first_pause: float = FIRST_PAUSE,
+    ) -> None:
+        self._table = table
+        self._source = source
+        self._identity_ttl_ms = int(identity_ttl * 1000)
+        self._negative_ttl_ms = int(negative_ttl * 1000)
+        self._lookup_timeout = lookup_timeout
+        self._park_timeout = park_timeout
+        self._clock = clock
+        self._jitter = jitter
+        self._first_pause = first_pause
+        self._scopes: dict[int, _ScopeState] = {}
+        self._questions = 0
+        self._repeats = Repeats(REPEAT_PERIOD, clock)
+
+    def add_scope(self, number: int, scope: Scope) -> None:
+        """number: the core's for this scope, which the core knows already."""
+        self._scopes[number] = _ScopeState(number, scope)
+
+    def remove_scope(self, number: int) -> None:
+        """Nobody waits in this scope any more; an answer that is under way is thrown away."""
+        state = self._scopes.pop(number, None)
+        if state is None:
+            return
+        self._questions -= len(state.waiting)
+        state.waiting.clear()
+        if state.task is not None:
+            state.task.cancel()
+
+    def miss(self, number: int, address: bytes, interface: int) -> None:
+        """The core waits for the identity of address (16 bytes) in a scope; also when it reminds of one."""
+        state = self._scopes.get(number)
+        if state is None:
+            return
+        key = (address, interface)
+        if key not in state.waiting:
+            if len(state.waiting) >= MAX_QUESTIONS_PER_SCOPE or self._questions >= MAX_QUESTIONS:
+                self._complain(state, "full", "too many addresses are waited for at once")
+                return
+            self._questions += 1
+        state.waiting[key] = self._clock()
+        if interface or address[:2] == b"\xfe\x80":
+            state.link_local = True
+        if state.task is None:
+            state.task = asyncio.get_running_loop().create_task(
+                self._ask_while_waited_for(state), name=f"lookup {state.scope}"
+            )
+
+    def changed(self, change: Change) -> None:
+        """The source says what is no longer true: identities end, and answers that are under way are void."""
+        for state in self._scopes.values():
+            if change.everything or self._changes_wholly(state, change):
+                self._revoke(state, None)
+                continue
+            networks = self._networks(state) & change.addresses.keys()
+            if not networks:
+                continue
+            touched = [address for network in networks for address in change.addresses[network]]
+            if state.link_local or len(touched) > MAX_REVOKED_ADDRESSES:
+                # By address alone the identity of a link-local guest cannot be found: it was asked for by its
+                # MAC.
+                self._revoke(state, None)
+            else:
+                for address in touched:
+                    self._revoke(state, pack_address(address))
+
+    @staticmethod
+    def _networks(state: _ScopeState) -> frozenset[str]:
+        if state.scope.kind is ScopeKind.NETWORK:
+            return frozenset((state.scope.uuid,))
+        return state.networks or frozenset()
+
+    @staticmethod
+    def _changes_wholly(state: _ScopeState, change: Change) -> bool:
+        if state.scope.kind is ScopeKind.NETWORK:
+            return False
+        # Before its first answer a router may have any network.
+        return state.networks is None or state.scope.uuid in change.routers
+
+    def _revoke(self, state: _ScopeState, address: bytes | None) -> None:
+        state.generation += 1
+        self._table.revoke(state.number, state.generation, address, 0)
+        state.wake.set()
+
+    async def stop(self) -> None:
+        """Asks nothing more; returns when no query is under way."""
+        tasks = [state.task for state in self._scopes.values() if state.task is not None]
+        for number in list(self._scopes):
+            self.remove_scope(number)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask_while_waited_for(self, state: _ScopeState) -> None:
+        """The task of one scope: one query after the other, until nobody waits."""
+        failures = 0
+        try:
+            while True:
+                self._forget_old(state)
+                if not state.waiting:
+                    return
+                state.wake.clear()
+                if await self._ask_once(state):
+                    failures = 0
+                else:
+                    failures += 1
+                    await self._pause(state, failures)
+        finally:
+            # Between the last look at waiting and this line nothing else runs: no miss is lost.
+            state.task = None
+
+    def _forget_old(self, state: _ScopeState) -> None:
+        """Those whose requests the core has given up by now are not asked for any more."""
+        too_old = self._clock() - self._park_timeout
+        for key in [key for key, missed_at in state.waiting.items() if missed_at <= too_old]:
+            self._answered(state, key)
+
+    def _answered(self, state: _ScopeState, key: tuple[bytes, int]) -> None:
+        if state.waiting.pop(key, None) is not None:
+            self._questions -= 1
+
+    async def _pause(self, state: _ScopeState, failures: int) -> None:
+        longest = min(self._first_pause * 2 ** min(failures - 1, 16), LONGEST_PAUSE)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(state.wake.wait(), longest * (0.5 + 0.5 * self._jitter()))
+
+    async def _ask_once(self, state: _ScopeState) -> bool:
+        """One query for all who wait now. False when it should be followed by a pause."""
+        batch = {key: Question(unpack_address(key[0])) for key in state.waiting}
+        questions = list({question: None for question in batch.values() if question.answerable})
+        generation = state.generation
+        asked_at = self._clock()
+        try:
+            if questions:
+                answer = await asyncio.wait_for(
+                    self._source.ports(state.scope, questions), self._lookup_timeout
+                )
+            else:
+                answer = Answer(frozenset(), ())
+        except asyncio.TimeoutError:
+            self._complain(state, "away", f"no answer in {self._lookup_timeout:g} seconds")
+            return False
+        except LookupUnavailableError as error:
+            self._complain(state, "away", str(error))
+            return False
+        except LookupMalformedError as error:
+            if state.generation == generation:
+                self._complain(state, "malformed", f"the answer cannot be trusted: {error}")
+                for key in batch:
+                    self._refuse(state, key)
+            return False
+        except Exception:
+            # A source that breaks its contract must not end lookups for its scope.
+            if self._repeats.admit((state.number, "broken")) is not None:
+                LOG.exception("lookup for %s: the source failed in a way that it should not", state.scope)
+            return False
+        if state.generation != generation:
+            return True  # something was revoked meanwhile: all of it is asked anew, at once
+        if self._repeats.forget((state.number, "away")):
+            LOG.info("lookup for %s: the source answers again", state.scope)
+        if questions:
+            state.networks = answer.networks
+        for malformed in answer.malformed:
+            self._complain(state, "malformed", f"the answer cannot be trusted: {malformed.reason}")
+        by_question = _candidates(self._networks_of_answer(state, answer), answer.ports, questions)
+        for key, question in batch.items():
+            self._judge(state, key, question, by_question.get(question, []), answer, asked_at)
+        return not answer.malformed
+
+    @staticmethod
+    def _networks_of_answer(state: _ScopeState, answer: Answer) -> frozenset[str]:
+        """Networks in which a port may be to count. A network's own id is not the source's to decide."""
+        if state.scope.kind is ScopeKind.NETWORK:
+            return answer.networks & {state.scope.uuid}
+        return answer.networks
+
+    def _judge(
+        self,
+        state: _ScopeState,
+        key: tuple[bytes, int],
+        question: Question,
+        ports: Sequence[Port],
+        answer: Answer,
+        asked_at: float,
+    ) -> None:
+        """One address of an answer: an identity for exactly one port of an instance, else nobody."""
+        if any(_concerns(malformed.addresses, question) for malformed in answer.malformed):
+            self._refuse(state, key)
+            return
+        address, interface = key
+        if len(ports) == 1 and ports[0].device_id and ports[0].project_id:
+            try:
+                self._table.put_identity(
+                    state.number,
+                    address,
+                    interface,
+                    instance_id=ports[0].device_id,
+                    project_id=ports[0].project_id,
+                    asked_at=asked_at,
+                    ttl_ms=self._identity_ttl_ms,
+                    generation=state.generation,
+                )
+            except ValueError as error:
+                self._complain(state, "malformed", f"the answer cannot be trusted: {error}")
+                self._refuse(state, key)
+                return
+        else:
+            LOG.debug(
+                "lookup for %s: %s belongs to no certain instance (%d ports)",
+                state.scope,
+                question.address,
+                len(ports),
+            )
+            self._table.put_absent(
+                state.number,
+                address,
+                interface,
+                asked_at=asked_at,
+                ttl_ms=self._negative_ttl_ms,
+                generation=state.generation,
+            )
+        self._answered(state, key)
+
+    def _refuse(self, state: _ScopeState, key: tuple[bytes, int]) -> None:
+        self._table.put_refused(state.number, *key, generation=state.generation)
+        self._answered(state, key)
+
+    def _complain(self, state: _ScopeState, kind: str, what: str) -> None:
+        held_back = self._repeats.admit((state.number, kind))
+        if held_back is not None:
+            LOG.warning("lookup for %s: %s%s", state.scope, what, more(held_back))
+
+
+def _concerns(addresses: frozenset[object] | None, question: Question) -> bool:
+    return addresses is None or question.mac is not None or question.address in addresses
+
+
+def _candidates(
+    networks: frozenset[str], ports: Sequence[Port], questions: Sequence[Question]
+) -> dict[Question, list[Port]]:
+    """For each question the ports that fit it and lie in one of these networks.
+
+    Whatever else the source put into its answer counts for nothing. A port that comes twice (pages of a list
+    may overlap) is one; two descriptions of it that differ are two, and nobody's.
+    """
+    by_address = {question.address: question for question in questions if question.mac is None}
+    by_mac = {question.mac: question for question in questions if question.mac is not None}
+    found: dict[Question, dict[Port, None]] = {}
+    for port in ports:
+        if port.network_id not in networks:
+            continue
+        fitting = [by_address[address] for address in port.fixed_ips if address in by_address]
+        if port.mac_address in by_mac:
+            fitting.append(by_mac[port.mac_address])
+        for question in fitting:
+            found.setdefault(question, {})[port] = None
+    return {question: list(fitting) for question, fitting in found.items()}

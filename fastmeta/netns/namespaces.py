@@ -1,0 +1,97 @@
+"""Being in another network namespace for a moment, and knowing which one a name stands for."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from fastmeta.exceptions import NamespaceError, NamespaceNotFoundError
+
+CLONE_NEWNET = 0x40000000
+
+Result = TypeVar("Result")
+
+
+def namespace_inode(path: str) -> int | None:
+    """The inode of the namespace that is mounted on path, or None when there is none (yet).
+
+    ``ip netns add`` creates the name first and mounts the namespace on it some time later, without an event.
+    A namespace has the device of the kernel's one nsfs, which our own namespace has too. Inodes of namespaces
+    that have ended are used again; one that a socket of ours is in has not ended.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino if status.st_dev == os.stat("/proc/self/ns/net").st_dev else None
+
+
+def in_namespace(path: str, function: Callable[[], Result]) -> Result:
+    """Runs function in the namespace that is mounted on path, in a thread of its own that ends with it.
+
+    setns(2) moves one thread, and whatever that thread starts; so none that goes on to other work may be
+    moved. What function raises is raised here. Raises NamespaceNotFoundError when there is no namespace on
+    path, NamespaceError when it may not be entered.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NamespaceNotFoundError(f"namespace {path}: does not exist") from None
+    except OSError as error:
+        raise NamespaceError(f"namespace {path}: {error.strerror}") from error
+    try:
+        if os.fstat(fd).st_dev != os.stat("/proc/self/ns/net").st_dev:
+            raise NamespaceNotFoundError(
+                f"namespace {path}: there is a file, but no namespace is mounted on it"
+            )
+        visit = _Visit(path, fd, function)
+        thread = threading.Thread(target=visit.run, name="visitor of a namespace")
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise NamespaceError(f"namespace {path}: no thread can be started to enter it") from error
+        thread.join()
+    finally:
+        # An open descriptor would keep a deleted namespace alive.
+        os.close(fd)
+    return visit.result()
+
+
+class _Visit(Generic[Result]):
+    """What a thread brings back."""
+
+    def __init__(self, path: str, fd: int, function: Callable[[], Result]) -> None:
+        self._path = path
+        self._fd = fd
+        self._function = function
+        self._results: list[Result] = []
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            _setns(self._path, self._fd)
+            self._results.append(self._function())
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Result:
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+
+def _setns(path: str, fd: int) -> None:
+    # os.setns exists only from Python 3.12.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWNET)) == 0:
+        return
+    code = ctypes.get_errno()
+    if code == errno.EPERM:
+        raise NamespaceError(f"namespace {path}: may not be entered: CAP_SYS_ADMIN is missing")
+    if code == errno.EINVAL:
+        raise NamespaceError(f"namespace {path}: is not a network namespace")
+    raise NamespaceError(f"namespace {path}: cannot be entered: {os.strerror(code)}")

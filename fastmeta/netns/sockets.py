@@ -1,0 +1,96 @@
+"""Opens listening TCP sockets, in namespaces too, and returns their descriptors. Knows nothing of the
+proxy."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+
+from fastmeta.exceptions import ListenError
+from fastmeta.netns.namespaces import in_namespace
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted (the kernel cuts it to net.core.somaxconn of the namespace).
+Large, so that silent connections, which are handed over after the second of TCP_DEFER_ACCEPT, leave room for
+those that talk."""
+DEFER_ACCEPT = 1
+"""Seconds for which the kernel keeps a connection back until its first bytes arrive."""
+
+IP_FREEBIND = 15  # linux/in.h; the socket module does not have these two
+IPV6_FREEBIND = 78
+
+
+def open_listening_socket(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    tcp_port: int,
+    *,
+    namespace_path: str | None = None,
+    interface: str | None = None,
+) -> int:
+    """A listening, non-blocking descriptor that is closed on exec; the caller owns it.
+
+    namespace_path: the file on which the namespace is mounted; None for our own. interface: for a link-local
+    IPv6 address, the interface it is on. ``::`` takes IPv4 too (peers then come as ::ffff:a.b.c.d), as the
+    proxies of Neutron's L3 agent do. Raises NamespaceError (NamespaceNotFoundError) and ListenError.
+    """
+    place = f"[{address}]:{tcp_port}" if address.version == 6 else f"{address}:{tcp_port}"
+    where = f"{place} in namespace {namespace_path}" if namespace_path else place
+
+    def open_here() -> int:
+        return _open(address, tcp_port, interface)
+
+    try:
+        return in_namespace(namespace_path, open_here) if namespace_path else open_here()
+    except OSError as error:
+        raise ListenError(f"cannot listen on {where}: {_advice(error, tcp_port, interface)}") from error
+
+
+def _open(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, tcp_port: int, interface: str | None
+) -> int:
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as listener:
+        # Connections of a predecessor that linger must not keep us from binding ...
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # ... nor one that still finishes its requests: with this a successor of the same user binds before
+        # the predecessor has closed. The price is that a second service of the same user which sets it too
+        # (Neutron's haproxy does) shares the port without an error; each then gets a part of the connections.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        target: tuple[str, int] | tuple[str, int, int, int] = (str(address), tcp_port)
+        # FREEBIND: the address may come later (Neutron's agents add it when they please; an IPv6 address is
+        # tentative for a second). The socket works as soon as it is there, and survives its removal and
+        # return.
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.is_unspecified else 1)
+            index = socket.if_nametoindex(interface) if interface else 0
+            target = (str(address), tcp_port, 0, index)
+        else:
+            listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        # Both are inherited by the connections that are accepted.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT)
+        listener.bind(target)
+        listener.listen(BACKLOG)
+        return listener.detach()
+
+
+def _advice(error: OSError, tcp_port: int, interface: str | None) -> str:
+    """What went wrong, and what an operator can do about it."""
+    if error.errno == errno.EADDRINUSE:
+        return (
+            "somebody else listens there (haproxy of another user?): "
+            f"ss -ltnp 'sport = :{tcp_port}' in that namespace names it"
+        )
+    if error.errno == errno.EACCES:
+        return (
+            f"TCP port {tcp_port} is privileged: CAP_NET_BIND_SERVICE is missing "
+            "(or sysctl net.ipv4.ip_unprivileged_port_start in that namespace)"
+        )
+    if error.errno in (errno.ENODEV, errno.ENXIO):
+        return f"there is no interface {interface}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "no descriptors are left: raise LimitNOFILE of the service"
+    return error.strerror or os.strerror(error.errno or 0)

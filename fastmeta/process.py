@@ -1,0 +1,46 @@
+"""What a process does to itself before it serves: no core dumps of secrets, as many descriptors as it may
+have."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
+PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+RESERVED_DESCRIPTORS = 64
+"""For everything that is neither a listener nor a connection: logs, files, inotify, the standard library."""
+
+
+def forbid_dumps() -> None:
+    """Keeps the process's memory, and so the secret, out of core dumps and from other processes of the same
+    user."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    zero = ctypes.c_ulong(0)
+    if libc.prctl(ctypes.c_int(PR_SET_DUMPABLE), zero, zero, zero, zero) != 0:
+        LOG.warning("the process cannot be kept from dumping its memory (errno %d)", ctypes.get_errno())
+
+
+def raise_descriptor_limit() -> int:
+    """Raises the soft limit of descriptors to the hard one; returns the limit that holds."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        LOG.warning("the limit of descriptors stays at %d: %s", soft, error)
+        return soft
+    return hard
+
+
+def connections_allowed(descriptors: int, listeners: int) -> int:
+    """How many connections of guests so many descriptors allow, when each has one to Nova's metadata API
+    too."""
+    if descriptors == resource.RLIM_INFINITY:
+        descriptors = 1 << 30
+    return max(1, (descriptors - listeners - RESERVED_DESCRIPTORS) // 2)
