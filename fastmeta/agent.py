@@ -71,6 +71,7 @@ class Agent:
             park_timeout=settings.park_timeout,
         )
         for number, scope in listeners.scopes.items():
+            core.add_scope(number)
             resolver.add_scope(number, scope)
         upstream = Upstream(core, settings.nova_metadata_host, settings.nova_metadata_port)
         events = EventReader(

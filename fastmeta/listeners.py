@@ -26,8 +26,6 @@ LONGEST_PAUSE = 30.0
 class ListenerTable(Protocol):
     """The part of the core's loop that owns the open listeners."""
 
-    def add_scope(self, scope: int) -> None: ...
-
     def add_listener(self, listener: int, scope: int, fd: int) -> None: ...
 
     def remove_listener(self, listener: int, *, drain: bool) -> None: ...
@@ -47,7 +45,8 @@ class _Slot:
 
 
 class Listeners:
-    """All configured listeners, and the numbers by which the core knows their scopes.
+    """All configured listeners, and the numbers by which the core knows their scopes (which must be known to
+    it before start()).
 
     Lives in the event loop's thread. Opening a socket, also in a namespace, takes less than a millisecond, so
     it is done right there.
@@ -89,8 +88,6 @@ class Listeners:
         Raises ListenError when one outside of any namespace cannot be opened: nothing will change by itself
         there.
         """
-        for number in self.scopes:
-            self._table.add_scope(number)
         for slot in self._slots:
             if slot.spec.namespace is None:
                 self._open(slot)
@@ -136,12 +133,15 @@ class Listeners:
 
     def _try_to_open(self, slot: _Slot, pause: float) -> None:
         slot.retry = None
+        complaint = ""
         try:
             self._open(slot)
         except FastmetaError as error:
-            if str(error) != slot.complaint:
-                LOG.error("%s; tried again until it works", error)
-                slot.complaint = str(error)
+            complaint = str(error)
+        if complaint and complaint != slot.complaint:
+            LOG.error("%s; tried again until it works", complaint)
+        slot.complaint = complaint
+        if complaint:
             slot.retry = asyncio.get_running_loop().call_later(
                 pause, self._try_to_open, slot, min(pause * 2, LONGEST_PAUSE)
             )
@@ -159,6 +159,5 @@ class Listeners:
         number, self._next_number = self._next_number, self._next_number + 1
         self._table.add_listener(number, slot.scope_number, fd)
         slot.number = number
-        slot.complaint = ""
         self._places[number] = str(spec)
         LOG.info("listening: %s", spec)

@@ -78,26 +78,31 @@ class Upstream:
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE
         while True:
+            addresses: list[str] = []
+            reason = "it has no usable address"
             try:
                 # In a thread of the loop's executor.
                 found = await loop.getaddrinfo(self._host, self._tcp_port, type=socket.SOCK_STREAM)
-            except OSError as error:
-                held_back = self._repeats.admit("unresolved")
-                if held_back is not None:
-                    LOG.warning(
-                        "nova_metadata_host %s cannot be resolved: %s%s", self._host, error, more(held_back)
-                    )
-                await asyncio.sleep(pause * (0.5 + 0.5 * random.random()))  # noqa: S311 (jitter, not a secret)
-                pause = min(pause * 2, LONGEST_PAUSE)
-                continue
-            self._resolved_at = loop.time()
-            # A scoped address (fe80::1%eth0) is of no use to the core.
-            numeric = [str(entry[4][0]) for entry in found if _is_numeric(str(entry[4][0]))]
-            self._tell([(address, self._tcp_port) for address in dict.fromkeys(numeric)][:MAX_ADDRESSES])
-            return
+                # A scoped address (fe80::1%eth0) is of no use to the core.
+                addresses = [str(entry[4][0]) for entry in found if _is_numeric(str(entry[4][0]))]
+            except (OSError, UnicodeError) as error:
+                reason = str(error)
+            if addresses:
+                self._resolved_at = loop.time()
+                self._repeats.forget("unresolved")
+                unique = list(dict.fromkeys(addresses))[:MAX_ADDRESSES]
+                self._tell([(address, self._tcp_port) for address in unique])
+                return
+            held_back = self._repeats.admit("unresolved")
+            if held_back is not None:
+                LOG.warning(
+                    "nova_metadata_host %s cannot be resolved: %s%s", self._host, reason, more(held_back)
+                )
+            await asyncio.sleep(pause * (0.5 + 0.5 * random.random()))  # noqa: S311 (jitter, not a secret)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     def _tell(self, addresses: list[tuple[str, int]]) -> None:
-        if addresses and addresses != self._addresses:
+        if addresses != self._addresses:
             self._addresses = addresses
             self._table.set_upstream(addresses, str(self))
             LOG.info(

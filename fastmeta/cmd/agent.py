@@ -32,9 +32,14 @@ def main(argv: list[str]) -> int:
         len(settings.listen),
         settings.lookup,
     )
+    failure: FastmetaError | None = None
     try:
         serve(settings)
     except FastmetaError as error:
-        LOG.critical("%s", error)  # the log may be all that an operator sees of a service
-        raise
+        failure = error
+    if failure is not None:
+        # The log may be all that an operator sees of a service. (Outside of except, where oslo.log would say
+        # it twice.)
+        LOG.critical("%s", failure)
+        raise failure
     return 0

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from oslo_log import log as logging
 
-from fastmeta.exceptions import LookupMalformedError, LookupUnavailableError
+from fastmeta.exceptions import LookupFailedError, LookupMalformedError, LookupUnavailableError
 from fastmeta.lookup.source import LookupSource
 from fastmeta.models import Answer, Change, Port, Question, Scope, ScopeKind, pack_address, unpack_address
 from fastmeta.repeats import Repeats, more
@@ -230,35 +230,37 @@ class Resolver:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(state.wake.wait(), longest * (0.5 + 0.5 * self._jitter()))
 
+    async def _query(self, state: _ScopeState, questions: Sequence[Question]) -> Answer | LookupFailedError:
+        """What the source says, or why it says nothing."""
+        if not questions:
+            return Answer(frozenset(), ())
+        try:
+            return await asyncio.wait_for(self._source.ports(state.scope, questions), self._lookup_timeout)
+        except asyncio.TimeoutError:
+            return LookupUnavailableError(f"no answer in {self._lookup_timeout:g} seconds")
+        except LookupFailedError as error:
+            return error
+        except Exception as error:
+            # A source that breaks its contract must not end lookups for its scope.
+            if self._repeats.admit((state.number, "broken")) is not None:
+                LOG.exception("lookup for %s: the source fails in a way that it should not", state.scope)
+            return LookupUnavailableError(f"the source is broken ({type(error).__name__})")
+
     async def _ask_once(self, state: _ScopeState) -> bool:
         """One query for all who wait now. False when it should be followed by a pause."""
         batch = {key: Question(unpack_address(key[0])) for key in state.waiting}
         questions = list({question: None for question in batch.values() if question.answerable})
         generation = state.generation
         asked_at = self._clock()
-        try:
-            if questions:
-                answer = await asyncio.wait_for(
-                    self._source.ports(state.scope, questions), self._lookup_timeout
-                )
-            else:
-                answer = Answer(frozenset(), ())
-        except asyncio.TimeoutError:
-            self._complain(state, "away", f"no answer in {self._lookup_timeout:g} seconds")
-            return False
-        except LookupUnavailableError as error:
-            self._complain(state, "away", str(error))
-            return False
-        except LookupMalformedError as error:
+        answer = await self._query(state, questions)
+        if isinstance(answer, LookupMalformedError):
             if state.generation == generation:
-                self._complain(state, "malformed", f"the answer cannot be trusted: {error}")
+                self._complain(state, "malformed", f"the answer cannot be trusted: {answer}")
                 for key in batch:
                     self._refuse(state, key)
             return False
-        except Exception:
-            # A source that breaks its contract must not end lookups for its scope.
-            if self._repeats.admit((state.number, "broken")) is not None:
-                LOG.exception("lookup for %s: the source failed in a way that it should not", state.scope)
+        if isinstance(answer, LookupFailedError):
+            self._complain(state, "away", str(answer))
             return False
         if state.generation != generation:
             return True  # something was revoked meanwhile: all of it is asked anew, at once
@@ -295,19 +297,9 @@ class Resolver:
             return
         address, interface = key
         if len(ports) == 1 and ports[0].device_id and ports[0].project_id:
-            try:
-                self._table.put_identity(
-                    state.number,
-                    address,
-                    interface,
-                    instance_id=ports[0].device_id,
-                    project_id=ports[0].project_id,
-                    asked_at=asked_at,
-                    ttl_ms=self._identity_ttl_ms,
-                    generation=state.generation,
-                )
-            except ValueError as error:
-                self._complain(state, "malformed", f"the answer cannot be trusted: {error}")
+            refusal = self._put_identity(state, key, ports[0], asked_at)
+            if refusal:
+                self._complain(state, "malformed", f"the answer cannot be trusted: {refusal}")
                 self._refuse(state, key)
                 return
         else:
@@ -326,6 +318,22 @@ class Resolver:
                 generation=state.generation,
             )
         self._answered(state, key)
+
+    def _put_identity(self, state: _ScopeState, key: tuple[bytes, int], port: Port, asked_at: float) -> str:
+        """Empty when the core has taken it, else why it cannot."""
+        try:
+            self._table.put_identity(
+                state.number,
+                *key,
+                instance_id=port.device_id,
+                project_id=port.project_id,
+                asked_at=asked_at,
+                ttl_ms=self._identity_ttl_ms,
+                generation=state.generation,
+            )
+        except ValueError as error:
+            return f"port {port.id}: {error}"
+        return ""
 
     def _refuse(self, state: _ScopeState, key: tuple[bytes, int]) -> None:
         self._table.put_refused(state.number, *key, generation=state.generation)

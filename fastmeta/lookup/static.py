@@ -135,9 +135,10 @@ class StaticSource:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
             self._complaint = str(error)
-            LOG.warning("ports file %s is not there yet: guests wait until it is", self._path)
         except LookupMalformedError as error:
             raise ConfigError(f"{self._path}: {error}") from error
+        if self._complaint:
+            LOG.warning("ports file %s is not there yet: guests wait until it is", self._path)
         self._task = asyncio.get_running_loop().create_task(self._load_when_dirty(), name="ports file")
 
     async def ports(self, scope: Scope, questions: Sequence[Question]) -> Answer:
@@ -171,20 +172,19 @@ class StaticSource:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            complaint = ""
             try:
                 await self._load()
             except (ConfigError, LookupMalformedError) as error:
-                text = str(error)
-                if text != self._complaint:
-                    LOG.error(
-                        "ports file %s is not taken, %s: %s",
-                        self._path,
-                        "what was read before stays in force" if self._content else "guests wait",
-                        text,
-                    )
-                self._complaint = text
-            else:
-                self._complaint = ""
+                complaint = str(error)
+            if complaint and complaint != self._complaint:
+                LOG.error(
+                    "ports file %s is not taken, %s: %s",
+                    self._path,
+                    "what was read before stays in force" if self._content else "guests wait",
+                    complaint,
+                )
+            self._complaint = complaint
 
     async def _load(self) -> None:
         """Reads the file in a thread, since a large one takes a while, and takes it over when it is right."""
