@@ -1,0 +1,45 @@
+"""Compiles the C programs of bench/c into bench/bin, when they are missing or older than their source."""
+
+import os
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCES = HERE / "c"
+BINARIES = HERE / "bin"
+PROGRAMS = ("floor", "stub", "load")
+CFLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow")
+
+
+class BuildError(Exception):
+    """The compiler is missing or refused a program."""
+
+
+def compile_program(name: str, folder: Path, *extra: str) -> Path:
+    """Compiles one program into folder. No -march=native: what is measured is what a package would hold."""
+    folder.mkdir(parents=True, exist_ok=True)
+    binary = folder / name
+    # Into a file of its own first: no bench that starts meanwhile runs a half-written program.
+    fresh = folder / f".{name}.{os.getpid()}"
+    command = [os.environ.get("CC", "cc"), *CFLAGS, *extra, "-o", str(fresh), str(SOURCES / f"{name}.c")]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise BuildError(f"no C compiler: {error}") from error
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(command)}\n{done.stderr}")
+    fresh.replace(binary)
+    return binary
+
+
+def build() -> dict[str, Path]:
+    """The binaries by name, compiled where needed."""
+    header = (SOURCES / "common.h").stat().st_mtime
+    binaries = {}
+    for name in PROGRAMS:
+        binary = BINARIES / name
+        newest = max(header, (SOURCES / f"{name}.c").stat().st_mtime)
+        if not binary.exists() or binary.stat().st_mtime < newest:
+            compile_program(name, BINARIES)
+        binaries[name] = binary
+    return binaries

@@ -1,0 +1,106 @@
+"""The peers' configurations: the same job for all, each tuned as somebody would who wants it fast."""
+
+import json
+import os
+import pwd
+from pathlib import Path
+
+from bench import job
+
+
+def haproxy(port: int, upstream_port: int) -> str:
+    """One thread, no log, connections to the server kept and shared (http-reuse always)."""
+    set_lines = "\n".join(f"    http-request set-header {k} {v}" for k, v in job.SET_HEADERS.items())
+    delete_lines = "\n".join(f"    http-request del-header {k}" for k in job.DELETED_HEADERS)
+    return f"""\
+global
+    nbthread 1
+    maxconn 4096
+
+defaults
+    mode http
+    option http-keep-alive
+    http-reuse always
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    timeout http-keep-alive 60s
+    timeout http-request 10s
+
+listen bench
+    bind 127.0.0.1:{port} defer-accept
+{delete_lines}
+{set_lines}
+    server nova 127.0.0.1:{upstream_port} pool-max-conn -1 pool-purge-delay 1h
+"""
+
+
+def nginx(port: int, upstream_port: int, folder: Path) -> str:
+    """One worker, no log, a pool of kept-alive connections; an empty value is how nginx deletes a header."""
+    set_lines = "\n".join(f"            proxy_set_header {k} {v};" for k, v in job.SET_HEADERS.items())
+    delete_lines = "\n".join(f'            proxy_set_header {k} "";' for k in job.DELETED_HEADERS)
+    # As root the worker would change to a user who may not enter the temporary folder.
+    user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
+    temporary = "\n".join(
+        f"    {kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""\
+{user}
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+{temporary}
+    keepalive_requests 1000000000;
+    keepalive_timeout 60s;
+    upstream nova {{
+        server 127.0.0.1:{upstream_port};
+        keepalive 512;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} deferred;
+        location / {{
+            proxy_pass http://nova;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+{delete_lines}
+{set_lines}
+        }}
+    }}
+}}
+"""
+
+
+def fastmeta(port: int, upstream_port: int, ports_file: Path) -> str:
+    """The whole job: lookup, signature, identity's time to live; nothing is switched off."""
+    return f"""\
+[DEFAULT]
+nova_metadata_host = 127.0.0.1
+nova_metadata_port = {upstream_port}
+metadata_proxy_shared_secret = {job.SECRET}
+
+[fastmeta]
+lookup = static
+ports_file = {ports_file}
+listen = network:{job.NETWORK_ID}@127.0.0.1:{port}
+identity_ttl = 10
+"""
+
+
+def fastmeta_ports() -> str:
+    """One port, in the shape that Neutron's API answers with."""
+    port = {
+        "id": job.PORT_ID,
+        "network_id": job.NETWORK_ID,
+        "device_id": job.INSTANCE_ID,
+        "device_owner": "compute:nova",
+        "project_id": job.PROJECT_ID,
+        "mac_address": "fa:16:3e:00:00:01",
+        "fixed_ips": [{"ip_address": job.GUEST_ADDRESS}],
+    }
+    return json.dumps({"ports": [port]})

@@ -1,0 +1,167 @@
+"""The proxies that are compared: how each is started, and whether it is there at all."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import configs, job, load, processes
+
+
+class PeerMissing(Exception):
+    """A peer is not installed, did not start or does not do the job; the text says which."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all peers of one run share."""
+
+    programs: dict[str, Path]
+    core: int
+    upstream_port: int
+    fastmeta_command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to start a peer. notifies: it says READY=1 on NOTIFY_SOCKET; others are ready when they listen."""
+
+    command: list[str]
+    notifies: bool = False
+
+
+@dataclass
+class Running:
+    """A peer at work, which was seen to answer a request rightly."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def pids(self) -> list[int]:
+        return processes.family(self.process.pid)
+
+
+def _find(program: str) -> str:
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if path is None:
+        raise PeerMissing(f"{program} is not installed (make bench installs it as root)")
+    return path
+
+
+def _floor(setting: Setting, port: int, folder: Path) -> Plan:
+    head = folder / "head"
+    head.write_bytes(job.floor_head(setting.upstream_port))
+    answer = job.ANSWER_HEAD_BYTES + job.ANSWER_BODY_BYTES
+    return Plan(
+        [str(setting.programs["floor"]), str(port), str(setting.upstream_port), str(answer), str(head)]
+    )
+
+
+def _haproxy(setting: Setting, port: int, folder: Path) -> Plan:
+    config = folder / "haproxy.cfg"
+    config.write_text(configs.haproxy(port, setting.upstream_port))
+    return Plan([_find("haproxy"), "-db", "-q", "-f", str(config)])
+
+
+def _nginx(setting: Setting, port: int, folder: Path) -> Plan:
+    config = folder / "nginx.conf"
+    config.write_text(configs.nginx(port, setting.upstream_port, folder))
+    return Plan([_find("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)])
+
+
+def _fastmeta(setting: Setting, port: int, folder: Path) -> Plan:
+    ports = folder / "ports.json"
+    ports.write_text(configs.fastmeta_ports())
+    config = folder / "fastmeta.conf"
+    config.write_text(configs.fastmeta(port, setting.upstream_port, ports))
+    # It refuses files that hold secrets or decide identities and that others may write.
+    ports.chmod(0o600)
+    config.chmod(0o600)
+    return Plan([*setting.fastmeta_command, "agent", "--config-file", str(config)], notifies=True)
+
+
+# The second floor is the same program measured under another name: what differs between the two is noise.
+FLOOR = "floor"
+AGAIN = "floor again"
+PEERS: dict[str, Callable[[Setting, int, Path], Plan]] = {
+    FLOOR: _floor,
+    AGAIN: _floor,
+    "fastmeta": _fastmeta,
+    "haproxy": _haproxy,
+    "nginx": _nginx,
+}
+
+
+@contextmanager
+def stub(programs: dict[str, Path], core: int) -> Iterator[int]:
+    """The upstream of all; gives its port."""
+    port = processes.free_port()
+    sizes = [str(job.ANSWER_HEAD_BYTES), str(job.ANSWER_BODY_BYTES)]
+    command = [str(programs["stub"]), str(port), *sizes, *job.EXPECTED_VALUES]
+    with tempfile.TemporaryFile() as log:
+        process = processes.start(processes.pinned(core, command), log, {})
+        try:
+            if not processes.wait_until_listening(port, process, 10):
+                raise PeerMissing("the stub upstream did not start")
+            yield port
+        finally:
+            processes.end(process)
+
+
+@contextmanager
+def running(
+    name: str, setting: Setting, wrapper: Sequence[str] = (), patience: float = 30
+) -> Iterator[Running]:
+    """Starts a peer, behind wrapper (such as valgrind), and sees that it does the job. Raises PeerMissing."""
+    port = processes.free_port()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastmeta-bench-")))
+        plan = PEERS[name](setting, port, folder)
+        log = folder / "log"
+        environment = {}
+        notify = None
+        if plan.notifies:
+            notify = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            notify.bind(str(folder / "notify"))
+            environment["NOTIFY_SOCKET"] = str(folder / "notify")
+        try:
+            with log.open("wb") as output:
+                command = processes.pinned(setting.core, [*wrapper, *plan.command])
+                process = processes.start(command, output, environment)
+        except OSError as error:
+            raise PeerMissing(f"{name} does not start: {error}") from error
+        stack.callback(processes.end, process)
+        if notify is not None:
+            ready = _notified(notify, process, patience)
+        else:
+            ready = processes.wait_until_listening(port, process, patience)
+        if not ready:
+            raise PeerMissing(f"{name} did not get ready; its last words: {last_words(log)}")
+        wrong = load.once(setting.programs["load"], setting.core, port)
+        if wrong:
+            raise PeerMissing(f"{name} does not do the job: {wrong}; its last words: {last_words(log)}")
+        yield Running(name, port, process, log)
+
+
+def last_words(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return " | ".join(lines[-5:]) or "(none)"
+
+
+def _notified(notify: socket.socket, process: subprocess.Popen[bytes], seconds: float) -> bool:
+    notify.settimeout(0.1)
+    for _ in range(int(seconds * 10)):
+        if process.poll() is not None:
+            return False
+        with contextlib.suppress(TimeoutError):
+            if b"READY=1" in notify.recv(4096).split(b"\n"):
+                return True
+    return False
