@@ -29,8 +29,8 @@ def read_trusted_file(path: str | os.PathLike[str], limit: int = MAX_TRUSTED_FIL
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{name}: not a regular file")
         if status.st_uid not in (0, os.geteuid()):
-            raise
-            UnsafeFileError(f"{name}: belongs to user {status.st_uid}, neither to root nor to us: chown it")
+            owner = status.st_uid
+            raise UnsafeFileError(f"{name}: belongs to user {owner}, neither to root nor to us: chown it")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             mode = stat.S_IMODE(status.st_mode)
             raise UnsafeFileError(f"{name}: mode {mode:04o} lets group or others write: chmod go-w it")
