@@ -204,11 +204,6 @@ class Question:
         """False for a link-local address that no MAC can be read from: no source could name its port."""
         return not (self.address.version == 6 and self.address.is_link_local) or self.mac is not None
 
-    def fits(self, port: Port) -> bool:
-        """Whether this port has what was asked for."""
-        mac = self.mac
-        return self.address in port.fixed_ips if mac is None else port.mac_address == mac
-
 
 @dataclass(frozen=True, slots=True)
 class MalformedPort:

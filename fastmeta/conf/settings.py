@@ -144,9 +144,9 @@ class _Reader:
     def _read(group: Any, name: str, shown: str) -> Any:
         try:
             return group[name]
-        except cfg.TemplateSubstitutionError as error:
-            # The error's text shows the value, which may be the secret.
-            raise ConfigError(f"{shown}: $ in it names no option; right is $$ for a dollar sign") from error
+        except (cfg.TemplateSubstitutionError, cfg.NoSuchOptError, cfg.NoSuchGroupError):
+            # The error's text shows a part of the value, which may be the secret: not as a cause either.
+            raise ConfigError(f"{shown}: $ in it names no option; right is $$ for a dollar sign") from None
         except (cfg.Error, ValueError) as error:
             reason = error.__context__ if isinstance(error.__context__, ValueError) else error
             file = re.search(r"detail='([^']*)'", str(error))

@@ -1,0 +1,228 @@
+"""Every option: what is taken, and what is refused with a text that says option, value and what is right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from fastmeta.conf import list_opts
+from fastmeta.conf.settings import Settings, load
+from fastmeta.exceptions import ConfigError, UnsafeFileError
+
+NETWORK = "11111111-1111-4111-8111-111111111111"
+OTHER = "22222222-2222-4222-8222-222222222222"
+LISTEN = f"network:{NETWORK}@127.0.0.1:8080"
+
+
+def settings_of(
+    folder: Path, fastmeta: str = "", default: str = "", *, listen: str = LISTEN, mode: int = 0o640
+) -> Settings:
+    """The settings of a file with these lines in [fastmeta] and [DEFAULT]."""
+    lines = ["[DEFAULT]", "metadata_proxy_shared_secret = s3cret", default, "[fastmeta]"]
+    lines += [f"listen = {listen}" if listen else "", "ports_file = /nowhere/ports.json", fastmeta]
+    path = folder / "fastmeta.conf"
+    path.write_text("\n".join(lines) + "\n")
+    path.chmod(mode)
+    return Settings.from_conf(load(["--config-file", str(path)], prog="fastmeta agent", version="0"))
+
+
+def test_defaults(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    assert settings.nova_metadata_host == "127.0.0.1"
+    assert settings.nova_metadata_port == 8775
+    assert settings.secret == b"s3cret"
+    assert [str(spec) for spec in settings.listen] == [LISTEN]
+    assert settings.lookup == "static"
+    assert settings.netns_dir == "/run/netns"
+    assert (settings.identity_ttl, settings.negative_ttl, settings.lookup_timeout) == (10.0, 2.0, 3.0)
+    assert settings.park_timeout == 8.0
+    assert settings.core["park_timeout_ms"] == 8000
+    assert settings.core["upstream_timeout_ms"] == 60000
+    assert settings.core["access_log"] == 0
+    assert "max_connections" not in settings.core
+
+
+def test_values(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path,
+        f"listen = router:{OTHER}@qrouter-{OTHER}/[::]:9697\nidentity_ttl = 5.5\nlookup_timeout = 0.5\n"
+        "access_log = true\nmax_connections = 7\nmax_parked = 8\nmax_upstream_connections = 9\nhead_timeout = 0.25",
+        "nova_metadata_host = nova.example.org\nnova_metadata_port = 80\ntransport_url = rabbit://unknown\n"
+        "state_path = /srv",
+    )
+    assert [spec.namespace for spec in settings.listen] == [None, f"qrouter-{OTHER}"]
+    assert (settings.identity_ttl, settings.lookup_timeout) == (5.5, 0.5)
+    assert settings.nova_metadata_host == "nova.example.org"
+    assert settings.nova_metadata_port == 80
+    assert settings.core["access_log"] == 1
+    assert settings.core["head_timeout_ms"] == 250
+    assert [settings.core[f"max_{name}"] for name in ("connections", "parked", "upstream_connections")] == [7, 8, 9]
+
+
+def test_later_files_win_and_neutrons_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "neutron.conf").write_text("[DEFAULT]\nstate_path = /srv\n[database]\nconnection = x\n")
+    (tmp_path / "agent.ini").write_text(
+        "[DEFAULT]\nnova_metadata_port = 1\n[fastmeta]\nports_file = $state_path/ports.json\n" + f"listen = {LISTEN}\n"
+    )
+    (tmp_path / "last.ini").write_text("[DEFAULT]\nnova_metadata_port = 2\n")
+    argv = [f"--config-file={tmp_path / name}" for name in ("neutron.conf", "agent.ini", "last.ini")]
+    settings = Settings.from_conf(load(argv, prog="fastmeta agent", version="0"))
+    assert (settings.nova_metadata_port, settings.ports_file) == (2, "/srv/ports.json")
+
+
+def test_old_name_of_the_host(tmp_path: Path) -> None:
+    assert settings_of(tmp_path, default="nova_metadata_ip = 192.0.2.1").nova_metadata_host == "192.0.2.1"
+
+
+def test_secret_is_not_shown(tmp_path: Path) -> None:
+    assert "s3cret" not in repr(settings_of(tmp_path))
+
+
+def test_global_configuration_is_left_alone(tmp_path: Path) -> None:
+    settings_of(tmp_path)
+    assert "fastmeta" not in cfg.CONF
+    assert "metadata_proxy_shared_secret" not in cfg.CONF
+
+
+SECONDS = (
+    "identity_ttl negative_ttl lookup_timeout park_timeout upstream_timeout head_timeout body_timeout write_timeout "
+    "keepalive_timeout drain_timeout"
+).split()
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "1e9", "", "1 s", "0x10"])
+def test_bad_seconds(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[fastmeta\] {name}: .*is not a number of seconds from") as caught:
+        settings_of(tmp_path, f"{name} = {value}")
+    assert repr(value) in str(caught.value)
+    assert str(tmp_path / "fastmeta.conf") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["max_connections", "max_parked", "max_upstream_connections"])
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "1_000", "9" * 12, "\u0661", ""])
+def test_bad_numbers(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[fastmeta\] {name}: .*is not a number from 1 to") as caught:
+        settings_of(tmp_path, f"{name} = {value}")
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0", "65536", "http", "-1", ""])
+def test_bad_nova_port(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match="nova_metadata_port: .*is not a TCP port from 1 to 65535") as caught:
+        settings_of(tmp_path, default=f"nova_metadata_port = {value}")
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nova host", "-nova", "[::1]", "http://nova", "a..b/"])
+def test_bad_nova_host(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match="nova_metadata_host: ") as caught:
+        settings_of(tmp_path, default=f"nova_metadata_host = {value}")
+    assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("default", "fastmeta", "text"),
+    [
+        ("nova_metadata_protocol = https", "", "TLS to Nova's metadata API is not there yet"),
+        ("nova_metadata_protocol = ftp", "", "nova_metadata_protocol: .*http.*https.*ftp"),
+        ("", "lookup = rest", r"\[fastmeta\] lookup: .*static.*rest"),
+        ("", "access_log = perhaps", r"\[fastmeta\] access_log: .*perhaps"),
+        ("", "netns_dir = netns", r"netns_dir = 'netns': must be an absolute path"),
+        ("", "ports_file =", "ports_file is not set"),
+        ("", "ports_file = $nothing/ports", r"\[fastmeta\] ports_file: \$ in it names no option"),
+        ("", "identity_ttl = 3", "identity_ttl = 3: must be longer than lookup_timeout"),
+        ("", f"listen = {LISTEN}", "the same place is given already"),
+        ("", f"listen = network:{OTHER}@127.0.0.1:8080", f"already, for network {NETWORK}"),
+        ("", "listen = nonsense", "listen = 'nonsense': there is no @"),
+        ("", f"listen = network:{OTHER}@qdhcp-{NETWORK}/1.2.3.4:80", f"right is qdhcp-{OTHER}"),
+        ("", f"listen = router:{OTHER}@qrouter-{NETWORK}/1.2.3.4:80", f"right is qrouter-{OTHER}"),
+    ],
+)
+def test_bad_choices(tmp_path: Path, default: str, fastmeta: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        settings_of(tmp_path, fastmeta, default)
+
+
+def test_nothing_to_listen_on(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="listen is not set"):
+        settings_of(tmp_path, listen="")
+
+
+def test_router_of_a_metadata_network_may_be_in_a_dhcp_namespace(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, f"listen = router:{OTHER}@qdhcp-{NETWORK}/169.254.169.254:80")
+    assert len(settings.listen) == 2
+
+
+def test_secret_with_a_dollar_is_not_shown_in_the_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(tmp_path, default="metadata_proxy_shared_secret = pa$word")
+    assert "word" not in str(caught.value)
+    assert "right is $$" in str(caught.value)
+
+
+def test_line_that_cannot_be_read_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "broken.conf"
+    path.write_text("[DEFAULT]\nmetadata_proxy_shared_secret s3cret\n")
+    with pytest.raises(ConfigError) as caught:
+        load(["--config-file", str(path)], prog="fastmeta agent", version="0")
+    assert f"{path}:2" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent"):
+        load(["--config-file", str(tmp_path / "absent")], prog="fastmeta agent", version="0")
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o606, 0o666])
+def test_file_that_others_may_write(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(UnsafeFileError, match=r"fastmeta\.conf: .*chmod go-w"):
+        settings_of(tmp_path, mode=mode)
+
+
+def test_file_in_a_config_dir_that_others_may_write(tmp_path: Path) -> None:
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    (folder / "a.conf").write_text(f"[fastmeta]\nlisten = {LISTEN}\nports_file = /nowhere\n")
+    (folder / "a.conf").chmod(0o666)
+    with pytest.raises(UnsafeFileError, match=r"a\.conf"):
+        Settings.from_conf(load(["--config-dir", str(folder)], prog="fastmeta agent", version="0"))
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 and "FASTMETA_CI" not in os.environ, reason="only root can give a file away"
+)
+def test_file_of_somebody_else(tmp_path: Path) -> None:
+    path = tmp_path / "fastmeta.conf"
+    path.write_text("")
+    os.chown(path, 12345, -1)
+    with pytest.raises(UnsafeFileError, match="belongs to user 12345"):
+        Settings.from_conf(load(["--config-file", str(path)], prog="fastmeta agent", version="0"))
+
+
+def test_every_option_has_a_help_text() -> None:
+    options = [option for _, group in list_opts() for option in group]
+    assert len({option.name for option in options}) == len(options) > 15
+    assert all(len(option.help) > 20 for option in options)
+
+
+def test_sample_can_be_generated(tmp_path: Path) -> None:
+    """oslo-config-generator reads list_opts() only; what it writes is a valid configuration."""
+    script = (
+        "from oslo_config import generator, cfg\nfrom unittest import mock\nimport fastmeta.conf, sys\n"
+        "generator._list_opts = lambda namespaces: [('fastmeta', fastmeta.conf.list_opts())]\n"
+        "generator.main(['--namespace', 'fastmeta', '--output-file', sys.argv[1]])\n"
+    )
+    sample = tmp_path / "sample.conf"
+    subprocess.run([sys.executable, "-c", script, str(sample)], check=True, timeout=60)
+    text = sample.read_text()
+    assert "[fastmeta]" in text
+    assert "#nova_metadata_port = 8775" in text
+    load(["--config-file", str(sample)], prog="fastmeta agent", version="0")
