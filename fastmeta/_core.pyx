@@ -1,0 +1,582 @@
+# cython: language_level=3
+# cython: auto_pickle=False, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: show_performance_hints=True
+"""The compiled core of fastmeta. See _core.pyi for the contract of what Python sees, and core/*.pxi for the parts.
+
+The parts are included in order of dependency. All of their functions are `noexcept nogil`: they return a status, they
+never raise (a test reads the generated C and fails if one of them could take the GIL). Only this file touches objects.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+
+import os
+
+from fastmeta.exceptions import CoreError
+
+include "core/extern.pxi"
+include "core/bytes.pxi"
+include "core/http.pxi"
+include "core/chunked.pxi"
+include "core/signature.pxi"
+include "core/head.pxi"
+include "core/messages.pxi"
+include "core/state.pxi"
+include "core/timer.pxi"
+include "core/ring.pxi"
+include "core/identity.pxi"
+include "core/guest.pxi"
+include "core/exchange.pxi"
+include "core/upstream.pxi"
+include "core/answer.pxi"
+include "core/loop.pxi"
+
+by_init_classes()
+
+EVENT_MISS = EV_MISS
+EVENT_REQUEST = EV_REQUEST
+EVENT_PROBLEM = EV_PROBLEM
+EVENT_LISTENER_CLOSED = EV_LISTENER_CLOSED
+
+PROBLEM_ACCEPT = PR_ACCEPT
+PROBLEM_DESCRIPTORS = PR_DESCRIPTORS
+PROBLEM_MEMORY = PR_MEMORY
+PROBLEM_CONNECTIONS_FULL = PR_CONNECTIONS_FULL
+PROBLEM_PARKED_FULL = PR_PARKED_FULL
+PROBLEM_UPSTREAM_AWAY = PR_UPSTREAM_AWAY
+PROBLEM_UPSTREAM_BACK = PR_UPSTREAM_BACK
+PROBLEM_UPSTREAM_NONSENSE = PR_UPSTREAM_NONSENSE
+PROBLEM_UPSTREAM_TIMEOUT = PR_UPSTREAM_TIMEOUT
+PROBLEM_UPSTREAM_REFUSES_SIGNATURE = PR_UPSTREAM_REFUSES_SIGNATURE
+PROBLEM_EVENTS_LOST = PR_EVENTS_LOST
+
+# name: (default, smallest, largest)
+SETTINGS = {
+    "park_timeout_ms": (8_000, 0, 600_000),
+    "upstream_timeout_ms": (60_000, 10, 3_600_000),
+    "connect_timeout_ms": (3_000, 10, 60_000),
+    "head_timeout_ms": (10_000, 10, 600_000),
+    "body_timeout_ms": (30_000, 10, 600_000),
+    "write_timeout_ms": (30_000, 10, 600_000),
+    "keepalive_timeout_ms": (30_000, 10, 3_600_000),
+    "linger_timeout_ms": (2_000, 10, 60_000),
+    "upstream_idle_timeout_ms": (4_000, 10, 3_600_000),
+    "max_connections": (16_384, 1, 1_000_000),
+    "max_parked": (4_096, 0, 1_000_000),
+    "max_absent": (1_024, 0, 1_000_000),
+    "max_head": (8_192, 256, 14_000),
+    "max_body": (1_048_576, 0, 1 << 40),
+    "max_upstream_connections": (256, 1, 65_536),
+    "access_log": (0, 0, 1),
+}
+
+POST_TIMEOUT_S = 5
+
+
+cdef int set_settings(Settings *settings, dict values) except -1:
+    settings.park_timeout_ms = values["park_timeout_ms"]
+    settings.upstream_timeout_ms = values["upstream_timeout_ms"]
+    settings.connect_timeout_ms = values["connect_timeout_ms"]
+    settings.head_timeout_ms = values["head_timeout_ms"]
+    settings.body_timeout_ms = values["body_timeout_ms"]
+    settings.write_timeout_ms = values["write_timeout_ms"]
+    settings.keepalive_timeout_ms = values["keepalive_timeout_ms"]
+    settings.linger_timeout_ms = values["linger_timeout_ms"]
+    settings.upstream_idle_timeout_ms = values["upstream_idle_timeout_ms"]
+    settings.max_connections = values["max_connections"]
+    settings.max_parked = values["max_parked"]
+    settings.max_absent = values["max_absent"]
+    settings.max_head = values["max_head"]
+    settings.max_body = values["max_body"]
+    settings.max_upstream_connections = values["max_upstream_connections"]
+    settings.access_log = values["access_log"]
+    return 0
+
+
+cdef dict checked_settings(object given):
+    values = {name: bounds[0] for name, bounds in SETTINGS.items()}
+    for name, value in (given or {}).items():
+        if name not in SETTINGS:
+            raise ValueError(f"unknown setting {name!r}")
+        _, smallest, largest = SETTINGS[name]
+        value = int(value)
+        if not smallest <= value <= largest:
+            raise ValueError(f"{name} = {value} is not between {smallest} and {largest}")
+        values[name] = value
+    return values
+
+
+cdef uint64_t to_us(double seconds, uint64_t more_ms) noexcept nogil:
+    return <uint64_t> (seconds * 1e6) + more_ms * 1000
+
+
+cdef bytes sixteen(object address):
+    if not isinstance(address, bytes) or len(address) != 16:
+        raise ValueError("an address is 16 bytes")
+    return address
+
+
+@cython.final
+cdef class Loop:
+    # Owned: freed in __dealloc__, which Python calls when nobody runs the loop any more (run() holds a reference).
+    cdef LoopState *state
+    cdef bytes secret
+    cdef int process
+    cdef bint started
+    cdef bint ended
+
+    def __cinit__(self, settings=None, *, bytes secret not None=b""):
+        cdef int error
+        self.state = NULL
+        values = checked_settings(settings)
+        self.secret = secret
+        self.process = getpid()
+        self.state = <LoopState *> calloc(1, sizeof(LoopState))
+        if self.state is NULL:
+            raise MemoryError()
+        set_settings(&self.state.settings, values)
+        with nogil:
+            error = lp_init(self.state)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def __dealloc__(self):
+        if self.state is not NULL:
+            lp_free(self.state)
+
+    def run(self):
+        cdef int error
+        cdef LoopState *state = self.state
+        if self.started:
+            raise CoreError("a loop runs once")
+        if getpid() != self.process:
+            raise CoreError("a loop runs in the process that made it: epoll is shared with its parent otherwise")
+        self.started = True
+        with nogil:
+            error = lp_run(state)
+        self.ended = True
+        if error:
+            raise CoreError(f"the loop cannot wait for events: {os.strerror(error)}")
+
+    cdef int post(self, Message *message) except -1:
+        """Puts a message into the mailbox; waits, without the GIL, while it is full. On failure what the message owns
+        is freed. The GIL makes all callers one writer: the place is taken after it is held again."""
+        cdef LoopState *state = self.state
+        cdef Mailbox *mailbox = &state.mailbox
+        cdef timespec pause
+        cdef uint64_t one = 1
+        cdef int tries = 0
+        pause.tv_sec = 0
+        pause.tv_nsec = 1000000
+        while mailbox.written - at_load(&mailbox.taken) >= RG_MAILBOX:
+            tries += 1
+            if self.ended or tries > POST_TIMEOUT_S * 1000 or not self.started:
+                if message.kind == MS_ADD_LISTENER:
+                    close(message.fd)
+                free(message.payload)
+                raise CoreError("the loop does not take messages")
+            with nogil:
+                nanosleep(&pause, NULL)
+        mailbox.slots[mailbox.written % RG_MAILBOX] = message[0]
+        at_store(&mailbox.written, mailbox.written + 1)
+        write(state.mailbox_socket.fd, &one, sizeof(one))
+        return 0
+
+    def stop(self, drain_ms=0):
+        cdef Message message
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_STOP
+        message.ends_us = drain_ms
+        self.post(&message)
+
+    def fileno(self):
+        return self.state.notify
+
+    def events(self):
+        cdef LoopState *state = self.state
+        cdef uint64_t signals
+        cdef uint64_t written
+        cdef Event *event
+        found = []
+        # First the signal, then the rings: what is written in between signals again.
+        read(state.notify, &signals, sizeof(signals))
+        written = at_load(&state.events.written)
+        while state.events.taken != written:
+            event = &(<Event *> state.events.slots)[state.events.taken % RG_EVENTS]
+            if event.kind == EV_MISS:
+                found.append((EVENT_MISS, event.scope, <bytes> event.address[:16], event.interface))
+            elif event.kind == EV_PROBLEM:
+                found.append((EVENT_PROBLEM, event.code, event.error, event.scope, event.listener))
+            else:
+                found.append((EVENT_LISTENER_CLOSED, event.listener))
+            at_store(&state.events.taken, state.events.taken + 1)
+        if state.requests.slots is not NULL:
+            written = at_load(&state.requests.written)
+            while state.requests.taken != written:
+                found.append((EVENT_REQUEST, request_dict(
+                    &(<RequestRecord *> state.requests.slots)[state.requests.taken % RG_REQUESTS])))
+                at_store(&state.requests.taken, state.requests.taken + 1)
+        return found
+
+    def add_scope(self, uint32_t scope):
+        cdef Message message
+        if scope == 0:
+            raise ValueError("a scope's number is above 0")
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_ADD_SCOPE
+        message.scope = scope
+        self.post(&message)
+
+    def remove_scope(self, uint32_t scope):
+        cdef Message message
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_REMOVE_SCOPE
+        message.scope = scope
+        self.post(&message)
+
+    def add_listener(self, uint32_t listener, uint32_t scope, int fd):
+        cdef Message message
+        if listener == 0 or fd < 0:
+            if fd >= 0:
+                close(fd)
+            raise ValueError("a listener's number is above 0, a descriptor 0 or above")
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_ADD_LISTENER
+        message.scope = scope
+        message.listener = listener
+        message.fd = fd
+        self.post(&message)
+
+    def remove_listener(self, uint32_t listener, *, bint drain):
+        cdef Message message
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_REMOVE_LISTENER
+        message.listener = listener
+        message.drain = drain
+        self.post(&message)
+
+    def put_identity(self, uint32_t scope, bytes address not None, uint32_t interface, *, str instance_id not None,
+                     str project_id not None, double asked_at, uint64_t ttl_ms, uint64_t generation):
+        cdef Message message
+        cdef bytes key = sixteen(address)
+        cdef Identity *identity
+        memset(&message, 0, sizeof(message))
+        identity = new_identity(key, instance_id, project_id, self.secret)
+        message.kind = MS_IDENTITY
+        message.scope = scope
+        memcpy(message.address, <const uint8_t *> key, 16)
+        message.interface = interface
+        message.generation = generation
+        message.ends_us = to_us(asked_at, ttl_ms)
+        message.payload = identity
+        self.post(&message)
+
+    def put_absent(self, uint32_t scope, bytes address not None, uint32_t interface, *, double asked_at,
+                   uint64_t ttl_ms, uint64_t generation):
+        cdef Message message
+        cdef bytes key = sixteen(address)
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_ABSENT
+        message.scope = scope
+        memcpy(message.address, <const uint8_t *> key, 16)
+        message.interface = interface
+        message.generation = generation
+        message.ends_us = to_us(asked_at, ttl_ms)
+        self.post(&message)
+
+    def put_refused(self, uint32_t scope, bytes address not None, uint32_t interface, *, uint64_t generation):
+        cdef Message message
+        cdef bytes key = sixteen(address)
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_REFUSED
+        message.scope = scope
+        memcpy(message.address, <const uint8_t *> key, 16)
+        message.interface = interface
+        message.generation = generation
+        self.post(&message)
+
+    def revoke(self, uint32_t scope, uint64_t generation, address=None, uint32_t interface=0):
+        cdef Message message
+        cdef bytes key
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_REVOKE_ALL
+        if address is not None:
+            key = sixteen(address)
+            message.kind = MS_REVOKE
+            memcpy(message.address, <const uint8_t *> key, 16)
+            message.interface = interface
+        message.scope = scope
+        message.generation = generation
+        self.post(&message)
+
+    def set_upstream(self, addresses, str host not None):
+        cdef Message message
+        cdef UpstreamMessage *upstream
+        cdef bytes name = host.encode("ascii")
+        cdef uint32_t n = 0
+        addresses = list(addresses)
+        if not 1 <= len(addresses) <= MAX_TARGETS:
+            raise ValueError(f"an upstream has 1 to {MAX_TARGETS} addresses")
+        if not 1 <= len(name) <= MAX_HOST or not hd_is_id(<const uint8_t *> name, len(name)):
+            raise ValueError(f"{host!r} cannot be the value of a Host header")
+        targets = [target_bytes(ip, tcp_port) for ip, tcp_port in addresses]
+        memset(&message, 0, sizeof(message))
+        upstream = <UpstreamMessage *> calloc(1, sizeof(UpstreamMessage))
+        if upstream is NULL:
+            raise MemoryError()
+        for packed in targets:
+            memcpy(&upstream.targets[n].address, <const uint8_t *> (<bytes> packed), len(packed))
+            upstream.targets[n].length = <socklen_t> len(packed)
+            n += 1
+        upstream.target_n = n
+        memcpy(upstream.host, <const uint8_t *> name, len(name))
+        upstream.host_length = <uint32_t> len(name)
+        message.kind = MS_UPSTREAM
+        message.payload = upstream
+        self.post(&message)
+
+    def set_secret(self, bytes secret not None):
+        self.secret = secret
+
+    def stats(self):
+        cdef Counters *counters = &self.state.counters
+        return {
+            "connections": at_read(&counters.connections),
+            "connections_open": at_read(&counters.connections_open),
+            "requests": at_read(&counters.requests),
+            "answers_2xx": at_read(&counters.answers_2xx),
+            "answers_3xx": at_read(&counters.answers_3xx),
+            "answers_4xx": at_read(&counters.answers_4xx),
+            "answers_5xx": at_read(&counters.answers_5xx),
+            "refused": at_read(&counters.refused),
+            "aborted": at_read(&counters.aborted),
+            "identity_hits": at_read(&counters.identity_hits),
+            "identity_misses": at_read(&counters.identity_misses),
+            "identities": at_read(&counters.identities),
+            "parked": at_read(&counters.parked),
+            "parked_total": at_read(&counters.parked_total),
+            "revoked_in_flight": at_read(&counters.revoked_in_flight),
+            "stale_retries": at_read(&counters.stale_retries),
+            "upstream_connects": at_read(&counters.upstream_connects),
+            "upstream_connections": at_read(&counters.upstream_connections),
+            "upstream_idle": at_read(&counters.upstream_idle),
+            "upstream_failures": at_read(&counters.upstream_failures),
+            "bytes_up": at_read(&counters.bytes_up),
+            "bytes_down": at_read(&counters.bytes_down),
+            "events_lost": at_read(&counters.events_lost),
+        }
+
+
+cdef bytes target_bytes(object ip, object tcp_port):
+    """A sockaddr for a numeric address."""
+    cdef sockaddr_in target4
+    cdef sockaddr_in6 target6
+    cdef bytes text = str(ip).encode("ascii")
+    cdef int number = tcp_port
+    if not 1 <= number <= 65535:
+        raise ValueError(f"{tcp_port} is no TCP port")
+    memset(&target4, 0, sizeof(target4))
+    memset(&target6, 0, sizeof(target6))
+    if inet_pton(AF_INET, <const char *> text, &target4.sin_addr) == 1:
+        target4.sin_family = AF_INET
+        target4.sin_port = htons(<uint16_t> number)
+        return <bytes> (<char *> &target4)[:sizeof(target4)]
+    if inet_pton(AF_INET6, <const char *> text, &target6.sin6_addr) == 1:
+        target6.sin6_family = AF_INET6
+        target6.sin6_port = htons(<uint16_t> number)
+        return <bytes> (<char *> &target6)[:sizeof(target6)]
+    raise ValueError(f"{ip!r} is no numeric address")
+
+
+cdef Identity *new_identity(bytes address, str instance_id, str project_id, bytes secret) except NULL:
+    """Made with malloc; the caller owns it."""
+    cdef bytes instance = instance_id.encode("utf-8", "surrogateescape")
+    cdef bytes project = project_id.encode("utf-8", "surrogateescape")
+    cdef Identity *identity = <Identity *> malloc(sizeof(Identity))
+    if identity is NULL:
+        raise MemoryError()
+    if hd_identity(identity, <const uint8_t *> address, <const uint8_t *> instance, len(instance),
+                   <const uint8_t *> project, len(project), <const uint8_t *> secret, len(secret)) < 0:
+        free(identity)
+        raise ValueError(
+            f"an instance's and a project's id are 1 to {HD_MAX_ID} visible ASCII characters, not "
+            f"{instance_id[:64]!r} and {project_id[:64]!r}")
+    return identity
+
+
+cdef dict request_dict(RequestRecord *record):
+    return {
+        "scope": record.scope,
+        "address": <bytes> record.address[:16],
+        "interface": record.interface,
+        "instance_id": (<bytes> record.instance[:record.instance_length]).decode("ascii"),
+        "method": (<bytes> record.method[:record.method_length]).decode("ascii"),
+        "target": (<bytes> record.target[:record.target_length]).decode("ascii"),
+        "status": record.status,
+        "bytes": record.content_bytes,
+        "total_us": record.total_us,
+        "parked_us": record.parked_us,
+        "upstream_us": record.upstream_us,
+        "upstream_status": record.upstream_status,
+    }
+
+
+# Test hooks: the pure parts, callable one by one.
+
+cdef list head_headers(const Head *head, const uint8_t *data):
+    cdef uint16_t i
+    found = []
+    for i in range(head.header_n):
+        found.append((
+            <bytes> data[head.headers[i].name_at:head.headers[i].name_at + head.headers[i].name_length],
+            <bytes> data[head.headers[i].value_at:head.headers[i].value_at + head.headers[i].value_length],
+        ))
+    return found
+
+
+cdef dict request_head_dict(const Head *head, const uint8_t *data, int length):
+    return {
+        "length": length,
+        "method": <bytes> data[head.method_at:head.method_at + head.method_length],
+        "target": <bytes> data[head.target_at:head.target_at + head.target_length],
+        "version": 11 if head.http11 else 10,
+        "chunked": bool(head.chunked),
+        "content_length": head.content_length,
+        "keep_alive": bool(head.keep_alive),
+        "expect_continue": bool(head.expects_continue),
+        "headers": head_headers(head, data),
+    }
+
+
+def _parse_request(data, size_t max_head=8192):
+    cdef Py_buffer view
+    cdef Head head
+    cdef int length
+    memset(&head, 0, sizeof(head))
+    # The caller's own memory is parsed, so that a guard page behind it catches an over-read.
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        with nogil:
+            length = h1_parse_request(&head, <const uint8_t *> view.buf, <size_t> view.len, max_head)
+        if length <= 0:
+            return -length
+        return request_head_dict(&head, <const uint8_t *> view.buf, length)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def _parse_request_pieces(pieces, size_t max_head=8192):
+    cdef Head head
+    cdef int length = 0
+    cdef bytes data = b""
+    memset(&head, 0, sizeof(head))
+    for piece in pieces:
+        data = data + piece
+        length = h1_parse_request(&head, <const uint8_t *> data, len(data), max_head)
+        if length != 0:
+            break
+    if length <= 0:
+        return -length
+    return request_head_dict(&head, <const uint8_t *> data, length)
+
+
+def _parse_response(data, bint head_request=False):
+    cdef Py_buffer view
+    cdef Head head
+    cdef int length
+    cdef const uint8_t *start
+    memset(&head, 0, sizeof(head))
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        start = <const uint8_t *> view.buf
+        with nogil:
+            length = h1_parse_response(&head, start, <size_t> view.len, LARGEST_HEAD, head_request)
+        if length <= 0:
+            return -length
+        return {
+            "length": length,
+            "status": head.status,
+            "version": 11 if head.http11 else 10,
+            "reason": <bytes> start[head.reason_at:head.reason_at + head.reason_length],
+            "framing": ("none", "length", "chunked", "close")[head.framing],
+            "content_length": head.content_length,
+            "keep_alive": bool(head.keep_alive),
+            "headers": head_headers(&head, start),
+        }
+    finally:
+        PyBuffer_Release(&view)
+
+
+def _build_request(bytes data not None, bytes identity not None, bytes host not None, int64_t content_length=-1):
+    cdef Head head
+    cdef Identity block
+    cdef Out out
+    cdef uint8_t buffer[SCRATCH]
+    memset(&head, 0, sizeof(head))
+    if h1_parse_request(&head, <const uint8_t *> data, len(data), LARGEST_HEAD) <= 0 or len(identity) > HD_MAX_BLOCK:
+        raise ValueError("no valid head, or too long an identity")
+    memcpy(block.data, <const uint8_t *> identity, len(identity))
+    block.length = <uint16_t> len(identity)
+    out.data = buffer
+    out.length = 0
+    out.capacity = SCRATCH
+    out.overflow = False
+    hd_request(&out, &head, <const uint8_t *> data, &block, <const uint8_t *> host, len(host), content_length)
+    return <bytes> buffer[:out.length]
+
+
+def _build_response(bytes data not None, *, bint head_request=False, bint http10=False, bint keep_alive=True):
+    cdef Head head
+    cdef Out out
+    cdef uint8_t framing
+    cdef uint8_t buffer[SCRATCH]
+    memset(&head, 0, sizeof(head))
+    if h1_parse_response(&head, <const uint8_t *> data, len(data), LARGEST_HEAD, head_request) <= 0:
+        raise ValueError("no valid head")
+    framing = head.framing
+    if framing == H1_FRAMING_CHUNKED or framing == H1_FRAMING_CLOSE:
+        framing = H1_FRAMING_CLOSE if http10 else H1_FRAMING_CHUNKED
+    out.data = buffer
+    out.length = 0
+    out.capacity = SCRATCH
+    out.overflow = False
+    hd_response(&out, &head, <const uint8_t *> data, framing, not http10, keep_alive)
+    return <bytes> buffer[:out.length]
+
+
+def _decode_chunked(pieces):
+    cdef Chunked chunked
+    cdef bytearray copy
+    cdef uint8_t *data
+    cdef size_t length = 0
+    cdef size_t used = 0
+    cdef int state = CK_MORE
+    cdef Py_ssize_t rest = 0
+    memset(&chunked, 0, sizeof(chunked))
+    content = b""
+    for piece in pieces:
+        copy = bytearray(piece)
+        data = copy
+        state = ck_decode(&chunked, data, <size_t> len(copy), &length, &used)
+        if state < 0:
+            return content, state, 0
+        content += bytes(copy[:length])
+        rest = len(copy) - <Py_ssize_t> used
+        if state == CK_DONE:
+            break
+    return content, state, rest
+
+
+def _sign(bytes secret not None, bytes message not None):
+    cdef uint8_t text[SG_HEX_LENGTH]
+    if sg_sign(<const uint8_t *> secret, len(secret), <const uint8_t *> message, len(message), text) < 0:
+        raise CoreError("OpenSSL cannot sign")
+    return (<bytes> text[:SG_HEX_LENGTH]).decode("ascii")
+
+
+def _identity_block(bytes address not None, str instance_id not None, str project_id not None, bytes secret not None):
+    cdef Identity *identity = new_identity(sixteen(address), instance_id, project_id, secret)
+    try:
+        return <bytes> identity.data[:identity.length]
+    finally:
+        free(identity)

@@ -1,0 +1,136 @@
+# Bytes: a bounded output cursor, comparisons, classes of bytes. Prefix by_.
+# Owns nothing: an Out borrows memory of its maker. The only appending to memory in the core goes through by_put*, which
+# refuse (and remember it in `overflow`) what does not fit.
+
+cdef enum:
+    BY_TOKEN = 1      # tchar, RFC 9110 section 5.6.2
+    BY_VALUE = 2      # field-vchar, SP, HTAB, obs-text: RFC 9110 section 5.5
+    BY_TARGET = 4     # what a request target may hold: RFC 9112 section 3.2, without "#", which no form of it has
+    BY_HEX = 8
+
+cdef uint8_t by_class[256]
+
+
+cdef void by_init_classes() noexcept nogil:
+    """Fills by_class; called once, on import."""
+    cdef int c
+    cdef const char *marks = b"!#$%&'*+-.^_`|~"
+    for c in range(256):
+        by_class[c] = 0
+        if c == 9 or (c >= 32 and c != 127):
+            by_class[c] |= BY_VALUE
+        if 33 <= c <= 126 and c != 35:
+            by_class[c] |= BY_TARGET
+        if 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122:
+            by_class[c] |= BY_TOKEN
+        if 48 <= c <= 57 or 65 <= c <= 70 or 97 <= c <= 102:
+            by_class[c] |= BY_HEX
+    for c in range(15):
+        by_class[<uint8_t> marks[c]] |= BY_TOKEN
+
+
+cdef struct Out:
+    uint8_t *data
+    size_t length
+    size_t capacity
+    bint overflow
+
+
+cdef inline void by_put(Out *out, const void *data, size_t length) noexcept nogil:
+    if by_unlikely(out.capacity - out.length < length):
+        out.overflow = True
+        return
+    memcpy(out.data + out.length, data, length)
+    out.length += length
+
+
+cdef inline void by_text(Out *out, const char *text) noexcept nogil:
+    """Appends a string; of a literal the compiler knows the length."""
+    by_put(out, text, strlen(text))
+
+
+cdef void by_put_number(Out *out, uint64_t number) noexcept nogil:
+    """Decimal digits."""
+    cdef uint8_t digits[20]
+    cdef size_t at = 20
+    while True:
+        at -= 1
+        digits[at] = <uint8_t> (48 + number % 10)
+        number //= 10
+        if number == 0:
+            break
+    by_put(out, digits + at, 20 - at)
+
+
+cdef size_t by_hex(uint8_t *text, uint64_t number) noexcept nogil:
+    """Writes number in hexadecimal, at most 16 digits, to text; returns how many."""
+    cdef const char *digits = b"0123456789abcdef"
+    cdef size_t n = 1
+    cdef size_t i
+    cdef uint64_t rest = number >> 4
+    while rest:
+        n += 1
+        rest >>= 4
+    for i in range(n):
+        text[n - 1 - i] = <uint8_t> digits[number & 15]
+        number >>= 4
+    return n
+
+
+cdef inline bint by_is(const uint8_t *name, const char *lower, size_t length) noexcept nogil:
+    """Whether name is lower, but for the case of letters. For token bytes only: then only the two cases of a letter
+    give the same byte with the bit 0x20 set, and "-" stands only for itself."""
+    cdef size_t i
+    for i in range(length):
+        if (name[i] | 0x20) != <uint8_t> lower[i]:
+            return False
+    return True
+
+
+cdef bint by_is_folded(const uint8_t *name, const char *lower, size_t length) noexcept nogil:
+    """As by_is, but "_" counts as "-": what WSGI makes of a header's name (PEP 3333)."""
+    cdef size_t i
+    cdef uint8_t c
+    for i in range(length):
+        c = name[i] if name[i] != 95 else 45
+        if (c | 0x20) != <uint8_t> lower[i]:
+            return False
+    return True
+
+
+cdef bint by_has_token(const uint8_t *value, size_t length, const uint8_t *token, size_t token_length) noexcept nogil:
+    """Whether a comma-separated list (RFC 9110 section 5.6.1) holds token, but for the case of letters."""
+    cdef size_t at = 0
+    cdef size_t end
+    cdef size_t stop
+    cdef size_t i
+    while at <= length:
+        end = at
+        while end < length and value[end] != 44:
+            end += 1
+        stop = end
+        while at < stop and (value[at] == 32 or value[at] == 9):
+            at += 1
+        while stop > at and (value[stop - 1] == 32 or value[stop - 1] == 9):
+            stop -= 1
+        if stop - at == token_length:
+            i = 0
+            while i < token_length and (value[at + i] | 0x20) == (token[i] | 0x20):
+                i += 1
+            if i == token_length:
+                return True
+        at = end + 1
+    return False
+
+
+cdef int64_t by_decimal(const uint8_t *text, size_t length) noexcept nogil:
+    """1*DIGIT, at most 18 of them, as a number; -1 for anything else."""
+    cdef int64_t number = 0
+    cdef size_t i
+    if length == 0 or length > 18:
+        return -1
+    for i in range(length):
+        if text[i] < 48 or text[i] > 57:
+            return -1
+        number = number * 10 + (text[i] - 48)
+    return number

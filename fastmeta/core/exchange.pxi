@@ -1,0 +1,459 @@
+# One request, from its head to its answer: identity, place, sending, answering. Prefix ex_.
+#
+#   ex_begin ─▶ ex_resolve ─▶ ex_ready ─▶ ex_place ─▶ ex_take ─▶ ex_send ─▶ (up_read …) ─▶ ex_done
+#                  │ miss        │ gather     │ none free           │ identity ended meanwhile: ex_resolve again
+#                  ▼             ▼            ▼
+#               GS_RESOLVE    GS_GATHER    GS_PLACE          any of them may end in ex_refuse
+#
+# As in guest.pxi: every function that takes a guest may close it.
+
+cdef enum:
+    EX_FIRST_PAUSE_MS = 100
+    EX_LONGEST_PAUSE_MS = 1600
+
+
+cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
+    """A head is complete (length > 0: of the head), or refused (-(status))."""
+    cdef Buffer *buffer = guest.received
+    cdef Head *head = &buffer.head
+    cdef const uint8_t *method = buffer.data + buffer.start + head.method_at
+    cdef bint get
+    guest.consumed = 0
+    at_count(&loop.counters.requests, 1)
+    guest.request_open = True
+    guest.http11 = True
+    guest.keep_alive = False
+    guest.park_left_ms = loop.settings.park_timeout_ms
+    if length < 0:
+        guest.body_missing = True          # where this request ends is not known
+        ex_refuse(loop, guest, -length)
+        return
+    guest.consumed = <uint32_t> length
+    guest.http11 = head.http11
+    guest.keep_alive = head.keep_alive and not guest.listener.draining
+    get = head.method_length == 3 and memcmp(method, b"GET", 3) == 0
+    guest.head_method = head.method_length == 4 and memcmp(method, b"HEAD", 4) == 0
+    guest.repeatable = (get or guest.head_method) and head.framing == H1_FRAMING_NONE
+    guest.continue_wanted = head.expects_continue
+    guest.body_length = -1 if guest.repeatable else max(head.content_length, 0)
+    if head.framing == H1_FRAMING_LENGTH:
+        guest.body_left = <uint64_t> head.content_length
+        guest.body_missing = buffer.end - buffer.start - guest.consumed < guest.body_left
+        # What fits goes up in one piece: a slow body holds no connection to Nova.
+        guest.gathers = guest.body_missing and guest.body_left <= BF_LARGE
+        if guest.body_left > loop.settings.max_body:
+            guest.body_missing = True
+            ex_refuse(loop, guest, 413)
+            return
+        guest.body_at = guest.consumed
+        if guest.body_missing:
+            guest.body_here = buffer.end - buffer.start - guest.consumed
+        else:
+            guest.body_here = <uint32_t> guest.body_left
+        guest.consumed += guest.body_here
+    elif head.framing == H1_FRAMING_CHUNKED:
+        guest.body_missing = True
+        guest.gathers = True
+    # TRACE would show a guest the headers that we add; CONNECT is for proxies: RFC 9110 sections 9.3.6 and 9.3.8.
+    if (head.method_length == 5 and memcmp(method, b"TRACE", 5) == 0) or (
+            head.method_length == 7 and memcmp(method, b"CONNECT", 7) == 0):
+        ex_refuse(loop, guest, 501)
+        return
+    ex_resolve(loop, guest)
+
+
+cdef void ex_resolve(LoopState *loop, Guest *guest) noexcept nogil:
+    """Finds out who asks, or waits for it."""
+    cdef Scope *scope = guest.scope
+    cdef Entry *entry = id_find(loop, scope, guest.address, guest.interface)
+    if by_likely(id_is_good(loop, entry)):
+        at_count(&loop.counters.identity_hits, 1)
+        ex_ready(loop, guest)
+        return
+    if entry is not NULL and entry.state == EN_ABSENT and loop.now_us < entry.ends_us:
+        ex_refuse(loop, guest, 404)
+        return
+    at_count(&loop.counters.identity_misses, 1)
+    entry = id_make(loop, scope, guest.address, guest.interface)
+    if entry is NULL:
+        rg_problem(loop, PR_MEMORY, ENOMEM, scope.number, 0)
+        ex_refuse(loop, guest, 503)
+        return
+    if entry.state != EN_PENDING:
+        id_clear(scope, entry)             # what was known has ended
+    if not id_ask(loop, scope, entry):
+        rg_problem(loop, PR_EVENTS_LOST, 0, scope.number, 0)
+        ex_refuse(loop, guest, 503)
+        return
+    guest.phase = GS_RESOLVE
+    ls_insert(&entry.waiters, &guest.wait, guest)
+    gs_park(loop, guest, True)
+
+
+cdef void ex_ready(LoopState *loop, Guest *guest) noexcept nogil:
+    """The identity is good. A body that is to go up in one piece must be here first."""
+    if guest.gathers and guest.body_missing:
+        ex_gather(loop, guest)
+    else:
+        ex_place(loop, guest)
+
+
+cdef void ex_gather(LoopState *loop, Guest *guest) noexcept nogil:
+    """Starts to gather the body: what came with the head first."""
+    cdef Buffer *buffer = guest.received
+    guest.phase = GS_GATHER
+    guest.body = bf_take(loop, True)
+    if guest.body is NULL:
+        rg_problem(loop, PR_MEMORY, ENOMEM, guest.scope.number, 0)
+        ex_refuse(loop, guest, 503)
+        return
+    guest.consumed -= guest.body_here
+    guest.body_here = 0
+    gs_deadline(loop, guest, loop.settings.body_timeout_ms)
+    if buffer.end - buffer.start > guest.consumed and not ex_gather_bytes(loop, guest):
+        return
+    if guest.body_missing:
+        ex_continue(loop, guest)
+        if not guest.socket.dead:
+            gs_want_input(loop, guest)
+
+
+cdef void ex_continue(LoopState *loop, Guest *guest) noexcept nogil:
+    """RFC 9110 section 10.1.1: the guest waits for this before it sends its body."""
+    if guest.continue_wanted:
+        guest.continue_wanted = False
+        if gs_send(loop, guest, <const uint8_t *> b"HTTP/1.1 100 Continue\r\n\r\n", 25):
+            guest.begun = False            # not yet the answer
+            if guest.out is not NULL:
+                gs_close(loop, guest, True)    # 25 bytes into an empty send buffer
+
+
+cdef bint ex_gather_bytes(LoopState *loop, Guest *guest) noexcept nogil:
+    """Takes body bytes out of guest.received behind `consumed`. When that was all of it the request goes on (and False
+    is returned, as when it was refused)."""
+    cdef Buffer *buffer = guest.received
+    cdef uint8_t *data = buffer.data + buffer.start + guest.consumed
+    cdef size_t length = buffer.end - buffer.start - guest.consumed
+    cdef size_t content = length
+    cdef size_t used = length
+    cdef int state = CK_MORE
+    if buffer.head.framing == H1_FRAMING_CHUNKED:
+        state = ck_decode(&guest.chunked, data, length, &content, &used)
+        if state < 0:
+            ex_refuse(loop, guest, 400)
+            return False
+    elif length >= guest.body_left:
+        content = <size_t> guest.body_left
+        used = content
+        state = CK_DONE
+    if content > guest.body.capacity - guest.body.end:
+        ex_refuse(loop, guest, 413)
+        return False
+    memcpy(guest.body.data + guest.body.end, data, content)
+    guest.body.end += <uint32_t> content
+    if buffer.head.framing == H1_FRAMING_LENGTH:
+        guest.body_left -= content
+    # The head must stay, for the upstream; what follows it has been used.
+    memmove(data, data + used, length - used)
+    buffer.end -= <uint32_t> used
+    if state == CK_MORE:
+        return True
+    guest.body_missing = False
+    guest.body_left = 0
+    guest.body_length = <int64_t> guest.body.end
+    ex_resolve(loop, guest)                # gathering took time: the identity may have ended
+    return False
+
+
+cdef void ex_gather_read(LoopState *loop, Guest *guest) noexcept nogil:
+    cdef Buffer *buffer = guest.received
+    cdef ssize_t n = recv(guest.socket.fd, buffer.data + buffer.end, buffer.capacity - buffer.end, 0)
+    if n <= 0:
+        if n == 0 or (errno != EAGAIN and errno != EINTR):
+            gs_close(loop, guest, False)
+        return
+    buffer.end += <uint32_t> n
+    ex_gather_bytes(loop, guest)
+
+
+cdef void ex_place(LoopState *loop, Guest *guest) noexcept nogil:
+    """Everything is here: a connection to Nova, or a place in the queue for one."""
+    if guest.upstream_by_ms == 0:
+        guest.upstream_by_ms = loop.now_ms + loop.settings.upstream_timeout_ms
+    if by_likely(not loop.away and ls_is_empty(&loop.places) and ex_is_place(loop, guest)):
+        ex_take(loop, guest)
+        return
+    guest.phase = GS_PLACE
+    ls_insert(&loop.places, &guest.wait, guest)
+    loop.pump_wanted = True
+    gs_park(loop, guest, loop.away)
+
+
+cdef inline bint ex_is_place(const LoopState *loop, const Guest *guest) noexcept nogil:
+    """Idle connections count as places (one of them is used, or closed for a fresh one), just released ones do not."""
+    return loop.busy_n + loop.released_n < loop.settings.max_upstream_connections
+
+
+cdef void ex_take(LoopState *loop, Guest *guest) noexcept nogil:
+    """Takes a kept connection (rule 3: only for what may be repeated), or opens one."""
+    cdef Upstream *up
+    if by_likely(guest.repeatable and not guest.fresh_only and not loop.probing and not ls_is_empty(&loop.idle)):
+        up = <Upstream *> loop.idle.next.owner
+        up_engage(loop, up, guest)
+        ex_send(loop, guest)
+        return
+    if loop.busy_n + loop.released_n + loop.idle_n >= loop.settings.max_upstream_connections and not ls_is_empty(
+            &loop.idle):
+        up_close(loop, <Upstream *> loop.idle.previous.owner)
+    up_open(loop, guest)
+
+
+cdef void ex_send(LoopState *loop, Guest *guest) noexcept nogil:
+    """Sends head and body on guest.up, which is connected. The identity is looked at again: this is the moment that
+    rule 1 means."""
+    cdef Upstream *up = guest.up
+    cdef Buffer *buffer = guest.received
+    cdef Entry *entry = id_find(loop, guest.scope, guest.address, guest.interface)
+    cdef Out out
+    cdef ssize_t n
+    if by_unlikely(not id_is_good(loop, entry)):
+        guest.up = NULL
+        up.guest = NULL
+        up_release(loop, up)
+        ex_resolve(loop, guest)
+        return
+    out.data = loop.scratch
+    out.length = 0
+    out.capacity = SCRATCH
+    out.overflow = False
+    hd_request(&out, &buffer.head, buffer.data + buffer.start, entry.identity, loop.host, loop.host_length,
+               guest.body_length)
+    if guest.body is not NULL:
+        by_put(&out, guest.body.data, guest.body.end)
+    elif guest.body_here:
+        by_put(&out, buffer.data + buffer.start + guest.body_at, guest.body_here)
+        guest.body_left -= guest.body_here
+    guest.instance_length = <uint8_t> entry.identity.instance_length
+    memcpy(guest.instance, entry.identity.data + entry.identity.instance_at, guest.instance_length)
+    guest.sent_us = loop.now_us
+    n = send(up.socket.fd, out.data, out.length, MSG_NOSIGNAL)
+    if n < 0:
+        if errno != EAGAIN and errno != EINTR:
+            up_lost(loop, up)
+            return
+        n = 0
+    at_count(&loop.counters.bytes_up, <uint64_t> n)
+    if by_unlikely(<size_t> n < out.length):
+        up.unsent = bf_copy(loop, out.data + n, out.length - <size_t> n)
+        if up.unsent is NULL or st_watch(loop, &up.socket, EPOLLIN | EPOLLOUT) < 0:
+            ex_refuse(loop, guest, 503)
+            return
+    tm_set(loop, &guest.timer, guest, guest.upstream_by_ms)
+    ex_sent(loop, guest)
+
+
+cdef void ex_sent(LoopState *loop, Guest *guest) noexcept nogil:
+    """What there was has gone up, or waits in up.unsent; more of the body may have to come."""
+    if by_likely(guest.body_left == 0 and guest.up.unsent is NULL):
+        if guest.phase != GS_RELAY:
+            guest.phase = GS_ANSWER
+        tm_set(loop, &guest.timer, guest, guest.upstream_by_ms)
+        return
+    if guest.phase == GS_RELAY:
+        return
+    if guest.phase != GS_SEND:
+        guest.phase = GS_SEND
+        gs_deadline(loop, guest, loop.settings.body_timeout_ms)
+    if guest.up.unsent is NULL:
+        ex_continue(loop, guest)
+        if not guest.socket.dead:
+            gs_want_input(loop, guest)
+    elif st_watch(loop, &guest.socket, 0) < 0:
+        gs_close(loop, guest, False)
+
+
+cdef void ex_stream_read(LoopState *loop, Guest *guest) noexcept nogil:
+    """The next part of a body that is too large to be gathered, from the guest to Nova."""
+    cdef Upstream *up = guest.up
+    cdef size_t wanted = SCRATCH
+    cdef ssize_t n
+    cdef ssize_t sent
+    if up.unsent is not NULL:
+        if st_watch(loop, &guest.socket, 0) < 0:
+            gs_close(loop, guest, False)
+        return
+    if guest.body_left < wanted:
+        wanted = <size_t> guest.body_left
+    n = recv(guest.socket.fd, loop.scratch, wanted, 0)
+    if n <= 0:
+        if n == 0 or (errno != EAGAIN and errno != EINTR):
+            gs_close(loop, guest, False)
+        return
+    guest.body_left -= <uint64_t> n
+    guest.body_missing = guest.body_left > 0
+    sent = send(up.socket.fd, loop.scratch, <size_t> n, MSG_NOSIGNAL)
+    if sent < 0:
+        if errno != EAGAIN and errno != EINTR:
+            # It may have answered before it closed: look for that first.
+            up_read(loop, up)
+            return
+        sent = 0
+    at_count(&loop.counters.bytes_up, <uint64_t> sent)
+    if sent < n:
+        up.unsent = bf_copy(loop, loop.scratch + sent, <size_t> (n - sent))
+        if up.unsent is NULL or st_watch(loop, &up.socket, EPOLLIN | EPOLLOUT) < 0:
+            ex_refuse(loop, guest, 503)
+            return
+    ex_sent(loop, guest)
+
+
+cdef void ex_pause(LoopState *loop, Guest *guest) noexcept nogil:
+    """Nova closed a fresh connection without an answer: a request that may be repeated waits a little, on its own, so
+    that one request that makes Nova fail does not count against all."""
+    if guest.park_left_ms == 0:
+        ex_refuse(loop, guest, 503)
+        return
+    guest.phase = GS_PAUSE
+    guest.pause_ms = min(guest.pause_ms * 2, <uint32_t> EX_LONGEST_PAUSE_MS) if guest.pause_ms else EX_FIRST_PAUSE_MS
+    if not gs_park(loop, guest, True):
+        return
+    gs_deadline(loop, guest, min(<uint64_t> guest.pause_ms + st_random(loop, guest.pause_ms), guest.park_left_ms))
+
+
+cdef void ex_refuse(LoopState *loop, Guest *guest, int status) noexcept nogil:
+    """Answers by ourselves. Whatever of the answer has gone out already cannot be taken back: then it is cut."""
+    cdef Out out
+    cdef uint8_t answer[HD_MAX_ANSWER]
+    cdef uint32_t retry_after_s = 0
+    gs_unpark(loop, guest)
+    ls_remove(&guest.wait)
+    if guest.begun:
+        ex_cut(loop, guest)
+        return
+    if guest.up is not NULL:
+        up_close(loop, guest.up)
+    at_count(&loop.counters.refused, 1)
+    if guest.body_missing or not (status == 404 or status >= 502):
+        guest.keep_alive = False
+    if status == 503:
+        retry_after_s = 1 + st_random(loop, 3)
+    guest.status = <uint16_t> status
+    out.data = answer
+    out.length = 0
+    out.capacity = HD_MAX_ANSWER
+    out.overflow = False
+    hd_answer(&out, status, retry_after_s, guest.head_method, guest.http11, guest.keep_alive)
+    guest.phase = GS_FLUSH
+    if gs_send(loop, guest, out.data, out.length) and guest.out is NULL:
+        ex_done(loop, guest)
+
+
+cdef void ex_cut(LoopState *loop, Guest *guest) noexcept nogil:
+    """The answer ends here although it is not whole: the guest must see that it is not."""
+    cdef bint until_close = guest.up is not NULL and guest.up.framing_down == H1_FRAMING_CLOSE
+    if guest.up is not NULL:
+        up_close(loop, guest.up)
+    guest.keep_alive = False
+    guest.cut = True
+    if until_close:
+        gs_close(loop, guest, True)        # only a reset tells it from a whole answer
+    elif guest.out is NULL:
+        gs_close(loop, guest, False)
+    else:
+        guest.phase = GS_FLUSH             # what is on its way still goes
+
+
+cdef void ex_done(LoopState *loop, Guest *guest) noexcept nogil:
+    """The answer is with the guest's kernel. On to the next request, or to the end."""
+    cdef Buffer *buffer = guest.received
+    if guest.cut:
+        gs_close(loop, guest, False)
+        return
+    ex_count(loop, guest)
+    ex_record(loop, guest)
+    guest.request_open = False
+    bf_give(loop, &guest.body)
+    if buffer is not NULL:
+        buffer.start += guest.consumed
+        if buffer.start == buffer.end:
+            bf_give(loop, &guest.received)
+        else:
+            bf_clear_head(buffer)
+    if not guest.keep_alive or guest.listener.draining:
+        gs_leave(loop, guest)
+        return
+    ex_reset(guest)
+    gs_idle(loop, guest)
+    if guest.received is NULL:
+        gs_want_input(loop, guest)
+    elif not guest.busy:
+        gs_process(loop, guest)
+
+
+cdef void ex_reset(Guest *guest) noexcept nogil:
+    """Forgets the last request."""
+    guest.begun = False
+    guest.body_missing = False
+    guest.gathers = False
+    guest.fresh_only = False
+    guest.continue_wanted = False
+    guest.head_method = False
+    guest.repeatable = False
+    guest.consumed = 0
+    guest.body_here = 0
+    guest.pause_ms = 0
+    guest.body_left = 0
+    guest.parked_us = 0
+    guest.upstream_by_ms = 0
+    guest.sent_us = 0
+    guest.upstream_us = 0
+    guest.answer_bytes = 0
+    guest.status = 0
+    guest.upstream_status = 0
+    guest.instance_length = 0
+    memset(&guest.chunked, 0, sizeof(Chunked))
+
+
+cdef inline void ex_count(LoopState *loop, const Guest *guest) noexcept nogil:
+    at_count(&loop.counters.bytes_down, guest.answer_bytes)
+    if guest.status < 300:
+        at_count(&loop.counters.answers_2xx, 1)
+    elif guest.status < 400:
+        at_count(&loop.counters.answers_3xx, 1)
+    elif guest.status < 500:
+        at_count(&loop.counters.answers_4xx, 1)
+    else:
+        at_count(&loop.counters.answers_5xx, 1)
+
+
+cdef void ex_record(LoopState *loop, const Guest *guest) noexcept nogil:
+    """A record of the finished request for the access log, when there is one."""
+    cdef RequestRecord *record
+    cdef const Buffer *buffer = guest.received
+    cdef const Head *head
+    if by_likely(not loop.settings.access_log):
+        return
+    if rg_is_full(&loop.requests):
+        at_count(&loop.counters.events_lost, 1)
+        return
+    record = &(<RequestRecord *> loop.requests.slots)[loop.requests.written % RG_REQUESTS]
+    memset(record, 0, sizeof(RequestRecord))
+    record.scope = guest.scope.number
+    record.interface = guest.interface
+    memcpy(record.address, guest.address, 16)
+    record.status = guest.status
+    record.upstream_status = guest.upstream_status
+    record.content_bytes = guest.answer_bytes
+    record.total_us = loop.now_us - guest.arrived_us
+    record.parked_us = guest.parked_us
+    record.upstream_us = guest.upstream_us
+    record.instance_length = guest.instance_length
+    memcpy(record.instance, guest.instance, guest.instance_length)
+    if buffer is not NULL and guest.consumed:
+        head = &buffer.head
+        record.method_length = <uint8_t> head.method_length
+        memcpy(record.method, buffer.data + buffer.start + head.method_at, head.method_length)
+        record.target_length = min(head.target_length, <uint16_t> RG_TARGET)
+        memcpy(record.target, buffer.data + buffer.start + head.target_at, record.target_length)
+    at_store(&loop.requests.written, loop.requests.written + 1)
+    loop.notify_wanted = True

@@ -1,0 +1,131 @@
+# What the core uses of libc, Linux and OpenSSL. Declarations only: nothing here owns anything.
+
+from libc.errno cimport (
+    EAFNOSUPPORT, EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, ETIMEDOUT, errno,
+)
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
+
+
+cdef extern from "<time.h>" nogil:
+    ctypedef long time_t
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    cdef struct tm:
+        pass
+    enum: CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *value)
+    int nanosleep(const timespec *wanted, timespec *left)
+    time_t time(time_t *value)
+    tm *gmtime_r(const time_t *value, tm *result)
+    size_t strftime(char *text, size_t capacity, const char *format, const tm *value)
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+    ssize_t read(int fd, void *data, size_t length)
+    ssize_t write(int fd, const void *data, size_t length)
+    int getpid()
+
+cdef extern from "<sys/random.h>" nogil:
+    ssize_t getrandom(void *data, size_t length, unsigned int flags)
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    enum: EFD_CLOEXEC, EFD_NONBLOCK
+    int eventfd(unsigned int start, int flags)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    # The kernel packs epoll_event on x86-64: the layout must come from this header.
+    ctypedef union epoll_data_t:
+        void *ptr
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    enum: EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
+    int epoll_wait(int epoll, epoll_event *events, int most, int timeout_ms)
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    ctypedef unsigned short sa_family_t
+    cdef struct sockaddr:
+        sa_family_t sa_family
+    cdef struct sockaddr_storage:
+        sa_family_t ss_family
+    cdef struct linger:
+        int l_onoff
+        int l_linger
+    enum: AF_INET, AF_INET6, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR
+    enum: SOL_SOCKET, SO_ERROR, SO_LINGER
+    int socket(int domain, int kind, int protocol)
+    int connect(int fd, const sockaddr *address, socklen_t length)
+    int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
+    ssize_t recv(int fd, void *data, size_t length, int flags)
+    ssize_t send(int fd, const void *data, size_t length, int flags)
+    int shutdown(int fd, int how)
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+    int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
+
+cdef extern from "<netinet/in.h>" nogil:
+    cdef struct in_addr:
+        uint32_t s_addr
+    cdef struct sockaddr_in:
+        sa_family_t sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    cdef struct in6_addr:
+        uint8_t s6_addr[16]
+    cdef struct sockaddr_in6:
+        sa_family_t sin6_family
+        uint16_t sin6_port
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+    enum: IPPROTO_TCP
+    uint16_t htons(uint16_t value)
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    enum: TCP_NODELAY
+
+cdef extern from "<arpa/inet.h>" nogil:
+    enum: INET6_ADDRSTRLEN
+    const char *inet_ntop(int family, const void *source, char *text, socklen_t capacity)
+    int inet_pton(int family, const char *text, void *result)
+
+cdef extern from "<openssl/evp.h>" nogil:
+    ctypedef struct EVP_MD:
+        pass
+    const EVP_MD *EVP_sha256()
+
+cdef extern from "<openssl/hmac.h>" nogil:
+    unsigned char *HMAC(const EVP_MD *digest, const void *key, int key_length, const unsigned char *data,
+                        size_t length, unsigned char *result, unsigned int *result_length)
+
+cdef extern from "<openssl/crypto.h>" nogil:
+    void OPENSSL_cleanse(void *data, size_t length)
+
+cdef extern from * nogil:
+    """
+    /* Counters have one writer (the loop's thread); readers in other threads want no torn value, and no order. */
+    #define at_count(counter, n) \\
+        __atomic_store_n((counter), __atomic_load_n((counter), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
+    #define at_uncount(counter, n) \\
+        __atomic_store_n((counter), __atomic_load_n((counter), __ATOMIC_RELAXED) - (n), __ATOMIC_RELAXED)
+    #define at_read(counter) __atomic_load_n((counter), __ATOMIC_RELAXED)
+    /* Ring indices: what was written before the release is seen after the acquire. */
+    #define at_load(index) __atomic_load_n((index), __ATOMIC_ACQUIRE)
+    #define at_store(index, value) __atomic_store_n((index), (value), __ATOMIC_RELEASE)
+    #define by_likely(x) ((int)__builtin_expect(!!(x), 1))
+    #define by_unlikely(x) ((int)__builtin_expect(!!(x), 0))
+    #define by_count_zeros(word) ((unsigned int)__builtin_ctzll(word))
+    """
+    void at_count(uint64_t *counter, uint64_t n)
+    void at_uncount(uint64_t *counter, uint64_t n)
+    uint64_t at_read(const uint64_t *counter)
+    uint64_t at_load(const uint64_t *index)
+    void at_store(uint64_t *index, uint64_t value)
+    bint by_likely(bint condition)
+    bint by_unlikely(bint condition)
+    unsigned int by_count_zeros(unsigned long long word)

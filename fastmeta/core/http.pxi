@@ -1,0 +1,391 @@
+# HTTP/1 heads: parses requests and responses. Prefix h1_. Pure functions over (pointer, length); no allocation, no I/O.
+#
+# A Head borrows nothing and owns nothing: it keeps offsets into the buffer that it was parsed from, so the buffer may
+# move, but its bytes must stay. Parsing is resumable at line level: no byte is looked at twice for its line end, and no
+# line is parsed twice. The parsers return the length of the head (> 0), 0 when more bytes are needed, or -(HTTP status).
+
+cdef enum:
+    H1_MAX_HEADERS = 100       # then 431; Neutron's guests send fewer than 20
+    H1_MAX_TARGET = 4096       # then 414
+    H1_MAX_METHOD = 32         # then 400
+
+# Names that mean something to us. Those from H1_PASS on are harmless and pass to Nova.
+cdef enum:
+    H1_OTHER = 0
+    H1_HOST = 1
+    H1_CONNECTION = 2
+    H1_CONTENT_LENGTH = 3
+    H1_TRANSFER_ENCODING = 4
+    H1_EXPECT = 5
+    H1_HOP_BY_HOP = 6          # RFC 9110 section 7.6.1, and what proxies of old used
+    H1_PASS = 16
+    H1_ACCEPT = 16
+    H1_ACCEPT_ENCODING = 17
+    H1_ACCEPT_LANGUAGE = 18
+    H1_CONTENT_TYPE = 19
+    H1_IF_MODIFIED_SINCE = 20
+    H1_IF_NONE_MATCH = 21
+    H1_RANGE = 22
+    H1_USER_AGENT = 23
+
+cdef enum:
+    H1_FRAMING_NONE = 0        # no content
+    H1_FRAMING_LENGTH = 1
+    H1_FRAMING_CHUNKED = 2
+    H1_FRAMING_CLOSE = 3       # until the connection closes: answers only
+
+
+cdef struct Header:
+    uint16_t name_at
+    uint16_t name_length
+    uint16_t value_at
+    uint16_t value_length
+    uint8_t known
+
+
+cdef struct Head:
+    # Where parsing is. All zero: nothing seen yet.
+    uint32_t scanned           # up to here there is no line end that has not been used
+    uint32_t line_at           # where the present line starts
+    uint32_t line_number       # of the present line
+    # The start line.
+    uint16_t method_at
+    uint16_t method_length
+    uint16_t target_at         # the path and query: of an absolute target only that part (may be empty: "/")
+    uint16_t target_length
+    uint16_t reason_at
+    uint16_t reason_length
+    uint16_t status
+    uint16_t host_n
+    bint http11
+    # What the headers said.
+    bint has_length
+    bint has_coding
+    bint chunked
+    bint says_close
+    bint says_keep_alive
+    bint expects_continue
+    bint keep_alive            # what version and Connection together mean: RFC 9112 section 9.3
+    uint8_t framing
+    int64_t content_length     # -1: none given
+    uint16_t header_n
+    Header headers[H1_MAX_HEADERS]
+
+
+cdef uint8_t h1_known(const uint8_t *name, size_t length) noexcept nogil:
+    if length == 4:
+        return H1_HOST if by_is(name, b"host", 4) else H1_OTHER
+    if length == 5:
+        return H1_RANGE if by_is(name, b"range", 5) else H1_OTHER
+    if length == 6:
+        if by_is(name, b"accept", 6):
+            return H1_ACCEPT
+        return H1_EXPECT if by_is(name, b"expect", 6) else H1_OTHER
+    if length == 10:
+        if by_is(name, b"connection", 10):
+            return H1_CONNECTION
+        if by_is(name, b"user-agent", 10):
+            return H1_USER_AGENT
+        return H1_HOP_BY_HOP if by_is(name, b"keep-alive", 10) else H1_OTHER
+    if length == 12:
+        return H1_CONTENT_TYPE if by_is(name, b"content-type", 12) else H1_OTHER
+    if length == 13:
+        return H1_IF_NONE_MATCH if by_is(name, b"if-none-match", 13) else H1_OTHER
+    if length == 14:
+        return H1_CONTENT_LENGTH if by_is(name, b"content-length", 14) else H1_OTHER
+    if length == 15:
+        if by_is(name, b"accept-encoding", 15):
+            return H1_ACCEPT_ENCODING
+        return H1_ACCEPT_LANGUAGE if by_is(name, b"accept-language", 15) else H1_OTHER
+    if length == 17:
+        if by_is(name, b"transfer-encoding", 17):
+            return H1_TRANSFER_ENCODING
+        return H1_IF_MODIFIED_SINCE if by_is(name, b"if-modified-since", 17) else H1_OTHER
+    if length == 2:
+        return H1_HOP_BY_HOP if by_is(name, b"te", 2) else H1_OTHER
+    if length == 7:
+        if by_is(name, b"upgrade", 7) or by_is(name, b"trailer", 7):
+            return H1_HOP_BY_HOP
+        return H1_OTHER
+    if length == 16:
+        return H1_HOP_BY_HOP if by_is(name, b"proxy-connection", 16) else H1_OTHER
+    return H1_OTHER
+
+
+cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexcept nogil:
+    """One header line, data[at:end] without its CRLF. Returns 0, or -(status): RFC 9112 section 5."""
+    cdef size_t i = at
+    cdef size_t value_at
+    cdef size_t value_end = end
+    cdef bint underscore = False
+    cdef uint8_t known
+    cdef Header *header
+    cdef const uint8_t *name = data + at
+    cdef size_t length
+    while i < end and by_class[data[i]] & BY_TOKEN:
+        if data[i] == 95:
+            underscore = True
+        i += 1
+    # No name, white space before the colon or at the start of the line (obs-fold): all refused by the same test.
+    if i == at or i == end or data[i] != 58:
+        return -400
+    length = i - at
+    i += 1
+    while i < end and (data[i] == 32 or data[i] == 9):
+        i += 1
+    value_at = i
+    while i < end:
+        if not by_class[data[i]] & BY_VALUE:
+            return -400
+        i += 1
+    while value_end > value_at and (data[value_end - 1] == 32 or data[value_end - 1] == 9):
+        value_end -= 1
+    if by_unlikely(head.header_n == H1_MAX_HEADERS):
+        return -431
+    known = h1_known(name, length)
+    if by_unlikely(underscore):
+        # A server behind a WSGI gateway cannot tell this name from the real one (PEP 3333): ambiguous framing.
+        if length == 14 and by_is_folded(name, b"content-length", 14):
+            return -400
+        if length == 17 and by_is_folded(name, b"transfer-encoding", 17):
+            return -400
+    header = &head.headers[head.header_n]
+    header.name_at = <uint16_t> at
+    header.name_length = <uint16_t> length
+    header.value_at = <uint16_t> value_at
+    header.value_length = <uint16_t> (value_end - value_at)
+    header.known = known
+    head.header_n += 1
+    if known == H1_OTHER or known >= H1_PASS:
+        return 0
+    return h1_meaning(head, known, data + value_at, value_end - value_at)
+
+
+cdef int h1_meaning(Head *head, uint8_t known, const uint8_t *value, size_t length) noexcept nogil:
+    """Takes up what a header of our own says. Returns 0, or -(status)."""
+    if known == H1_HOST:
+        head.host_n += 1
+    elif known == H1_CONTENT_LENGTH:
+        # RFC 9112 section 6.3: a list of equal values might be accepted; we accept one value, once.
+        if head.has_length:
+            return -400
+        head.has_length = True
+        head.content_length = by_decimal(value, length)
+        if head.content_length < 0:
+            return -400
+    elif known == H1_TRANSFER_ENCODING:
+        if head.has_coding or length == 0:
+            return -400
+        head.has_coding = True
+        # RFC 9112 section 6.1: a coding that is not understood is answered with 501.
+        if not (length == 7 and by_is(value, b"chunked", 7)):
+            return -501
+        head.chunked = True
+    elif known == H1_CONNECTION:
+        if by_has_token(value, length, <const uint8_t *> b"close", 5):
+            head.says_close = True
+        if by_has_token(value, length, <const uint8_t *> b"keep-alive", 10):
+            head.says_keep_alive = True
+    elif known == H1_EXPECT:
+        if length == 12 and by_is(value, b"100-continue", 12):
+            head.expects_continue = True
+    return 0
+
+
+cdef int h1_version(const uint8_t *text) noexcept nogil:
+    """Eight bytes: 11, 10, or -400 for all others. RFC 9112 section 2.3: case-sensitive."""
+    if memcmp(text, b"HTTP/1.1", 8) == 0:
+        return 11
+    if memcmp(text, b"HTTP/1.0", 8) == 0:
+        return 10
+    return -400
+
+
+cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end) noexcept nogil:
+    """method SP request-target SP HTTP-version, single spaces: RFC 9112 section 3. Returns 0, or -(status)."""
+    cdef size_t i = at
+    cdef size_t target_at
+    cdef size_t target_end
+    cdef int version
+    while i < end and by_class[data[i]] & BY_TOKEN:
+        i += 1
+    if i == at or i == end or data[i] != 32 or i - at > H1_MAX_METHOD:
+        return -400
+    head.method_at = <uint16_t> at
+    head.method_length = <uint16_t> (i - at)
+    i += 1
+    target_at = i
+    while i < end and by_class[data[i]] & BY_TARGET:
+        i += 1
+    if i == target_at or i == end or data[i] != 32:
+        return -400
+    target_end = i
+    if end - i - 1 != 8:
+        return -400
+    version = h1_version(data + i + 1)
+    if version < 0:
+        return version
+    head.http11 = version == 11
+    if target_end - target_at > H1_MAX_TARGET:
+        return -414
+    if data[target_at] != 47:
+        # RFC 9112 section 3.2.2: a server accepts absolute-form; its authority takes the place of Host, which we set
+        # ourselves. "*" and authority-form (OPTIONS, CONNECT) name nothing that a metadata service has.
+        if target_end - target_at < 8 or not by_is(data + target_at, b"http", 4):
+            return -400
+        if memcmp(data + target_at + 4, b"://", 3) != 0:
+            return -400
+        target_at += 7
+        i = target_at
+        while i < target_end and data[i] != 47 and data[i] != 63:
+            i += 1
+        if i == target_at:
+            return -400
+        target_at = i
+    head.target_at = <uint16_t> target_at
+    head.target_length = <uint16_t> (target_end - target_at)
+    return 0
+
+
+cdef int h1_request_end(Head *head) noexcept nogil:
+    """After the last header: what the framing is. Returns 0, or -(status)."""
+    # RFC 9112 section 3.2: exactly one Host in HTTP/1.1. Its value is not looked at: guests send zone ids and worse.
+    if head.host_n > 1 or (head.http11 and head.host_n == 0):
+        return -400
+    if head.chunked:
+        # RFC 9112 section 6.1: both, or a transfer coding in HTTP/1.0, is an attempt at smuggling.
+        if head.has_length or not head.http11:
+            return -400
+        head.framing = H1_FRAMING_CHUNKED
+    elif head.has_length and head.content_length > 0:
+        head.framing = H1_FRAMING_LENGTH
+    else:
+        head.framing = H1_FRAMING_NONE
+    if head.http11:
+        head.keep_alive = not head.says_close
+    else:
+        head.keep_alive = head.says_keep_alive and not head.says_close
+        head.expects_continue = False      # RFC 9110 section 10.1.1
+    return 0
+
+
+cdef int h1_parse_request(Head *head, const uint8_t *data, size_t length, size_t max_head) noexcept nogil:
+    """Parses as much of a request's head as there is. max_head <= 65,535: bytes of the head with its empty line."""
+    cdef const uint8_t *found
+    cdef size_t at
+    cdef int status
+    while True:
+        found = <const uint8_t *> memchr(data + head.scanned, 10, length - head.scanned)
+        at = <size_t> (found - data) if found is not NULL else length
+        if at >= max_head:
+            return -414 if head.line_number == 0 else -431
+        head.scanned = <uint32_t> at
+        if found is NULL:
+            return 0
+        head.scanned += 1
+        # RFC 9112 section 2.2 lets a recipient accept a bare LF; we are strict, as peers disagree about it.
+        if at == head.line_at or data[at - 1] != 13:
+            return -400
+        if by_likely(at - 1 > head.line_at):
+            if by_likely(head.line_number > 0):
+                status = h1_header(head, data, head.line_at, at - 1)
+            else:
+                head.content_length = -1
+                status = h1_request_line(head, data, head.line_at, at - 1)
+            if status < 0:
+                return status
+            head.line_number += 1
+        elif head.line_number > 0:
+            status = h1_request_end(head)
+            return status if status < 0 else <int> (at + 1)
+        elif head.line_at > 0:
+            return -400
+        # An empty line before the request line is skipped, once: RFC 9112 section 2.2.
+        head.line_at = <uint32_t> (at + 1)
+
+
+cdef int h1_status_line(Head *head, const uint8_t *data, size_t at, size_t end) noexcept nogil:
+    """HTTP-version SP 3DIGIT [SP [reason]]: RFC 9112 section 4. Returns 0 or -502."""
+    cdef size_t i
+    cdef int version
+    if end - at < 12:
+        return -502
+    version = h1_version(data + at)
+    if version < 0 or data[at + 8] != 32:
+        return -502
+    head.http11 = version == 11
+    head.status = 0
+    for i in range(at + 9, at + 12):
+        if data[i] < 48 or data[i] > 57:
+            return -502
+        head.status = <uint16_t> (head.status * 10 + (data[i] - 48))
+    if head.status < 100 or head.status > 599:
+        return -502
+    i = at + 12
+    if i < end:
+        if data[i] != 32:
+            return -502
+        i += 1
+    head.reason_at = <uint16_t> i
+    head.reason_length = <uint16_t> (end - i)
+    while i < end:
+        if not by_class[data[i]] & BY_VALUE:
+            return -502
+        i += 1
+    return 0
+
+
+cdef int h1_response_end(Head *head, bint to_head_request) noexcept nogil:
+    """After the last header: what the framing is, RFC 9112 section 6.3. Returns 0 or -502."""
+    if head.has_length and head.has_coding:
+        return -502
+    if head.has_coding and not head.http11:
+        return -502
+    if head.status == 101:
+        return -502                        # we never ask for an upgrade
+    if to_head_request or head.status < 200 or head.status == 204 or head.status == 304:
+        head.framing = H1_FRAMING_NONE
+    elif head.chunked:
+        head.framing = H1_FRAMING_CHUNKED
+    elif head.has_length:
+        head.framing = H1_FRAMING_LENGTH if head.content_length > 0 else H1_FRAMING_NONE
+    else:
+        head.framing = H1_FRAMING_CLOSE
+    head.keep_alive = head.framing != H1_FRAMING_CLOSE and not head.says_close and (
+        head.http11 or head.says_keep_alive)
+    return 0
+
+
+cdef int h1_parse_response(Head *head, const uint8_t *data, size_t length, size_t max_head,
+                           bint to_head_request) noexcept nogil:
+    """As h1_parse_request, for an answer; -502 is the only status that refuses. As strict: an upstream that frames its
+    answers ambiguously could desynchronise a connection that several tenants use."""
+    cdef const uint8_t *found
+    cdef size_t at
+    cdef int status
+    while True:
+        found = <const uint8_t *> memchr(data + head.scanned, 10, length - head.scanned)
+        at = <size_t> (found - data) if found is not NULL else length
+        if at >= max_head:
+            return -502
+        head.scanned = <uint32_t> at
+        if found is NULL:
+            return 0
+        head.scanned += 1
+        if at == head.line_at or data[at - 1] != 13:
+            return -502
+        if by_likely(at - 1 > head.line_at):
+            if by_likely(head.line_number > 0):
+                status = h1_header(head, data, head.line_at, at - 1)
+            else:
+                head.content_length = -1
+                status = h1_status_line(head, data, head.line_at, at - 1)
+            if status < 0:
+                return -502
+            head.line_number += 1
+        elif head.line_number > 0:
+            status = h1_response_end(head, to_head_request)
+            return status if status < 0 else <int> (at + 1)
+        else:
+            return -502
+        head.line_at = <uint32_t> (at + 1)

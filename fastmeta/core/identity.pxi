@@ -1,0 +1,262 @@
+# The identity table: (scope, address, interface) to identity. Prefix id_. Owns its entries and their identities; guests
+# that wait in an entry belong to their listeners, and leave the entry before they are closed.
+
+cdef enum:
+    ID_FIRST_BUCKETS = 8
+    ID_ASK_AGAIN_US = 1000000      # while new requests for an address come, Python is told again this often
+    ID_SWEEP_MS = 1000
+    ID_SWEEP_SCOPES = 256          # at most so many in one go
+
+
+cdef inline uint64_t id_hash(const LoopState *loop, const uint8_t *address, uint32_t interface) noexcept nogil:
+    """Seeded, so that nobody who chooses addresses can choose buckets."""
+    cdef uint64_t high
+    cdef uint64_t low
+    memcpy(&high, address, 8)
+    memcpy(&low, address + 8, 8)
+    low ^= loop.hash_seed
+    high ^= (low >> 29) ^ interface
+    low = (low ^ (low >> 30)) * <uint64_t> 0xbf58476d1ce4e5b9
+    high = (high ^ (high >> 27)) * <uint64_t> 0x94d049bb133111eb
+    low ^= high ^ (low >> 31)
+    return low ^ (low >> 32)
+
+
+cdef Entry *id_find(LoopState *loop, Scope *scope, const uint8_t *address, uint32_t interface) noexcept nogil:
+    cdef Entry *entry
+    if scope.bucket_n == 0:
+        return NULL
+    entry = scope.buckets[id_hash(loop, address, interface) & (scope.bucket_n - 1)]
+    while entry is not NULL:
+        if entry.interface == interface and memcmp(entry.address, address, 16) == 0:
+            return entry
+        entry = entry.next
+    return NULL
+
+
+cdef void id_grow(LoopState *loop, Scope *scope) noexcept nogil:
+    """Doubles the buckets; without memory the lists just get longer."""
+    cdef uint32_t n = scope.bucket_n * 2 if scope.bucket_n else ID_FIRST_BUCKETS
+    cdef Entry **buckets = <Entry **> calloc(n, sizeof(Entry *))
+    cdef Entry *entry
+    cdef Entry *following
+    cdef uint32_t i
+    cdef uint64_t at
+    if buckets is NULL:
+        return
+    for i in range(scope.bucket_n):
+        entry = scope.buckets[i]
+        while entry is not NULL:
+            following = entry.next
+            at = id_hash(loop, entry.address, entry.interface) & (n - 1)
+            entry.next = buckets[at]
+            buckets[at] = entry
+            entry = following
+    free(scope.buckets)
+    scope.buckets = buckets
+    scope.bucket_n = n
+
+
+cdef Entry *id_make(LoopState *loop, Scope *scope, const uint8_t *address, uint32_t interface) noexcept nogil:
+    """The entry of an address, made (pending) when there is none; NULL without memory."""
+    cdef Entry *entry = id_find(loop, scope, address, interface)
+    cdef uint64_t at
+    if entry is not NULL:
+        return entry
+    if scope.entry_n >= scope.bucket_n:
+        id_grow(loop, scope)
+    entry = <Entry *> calloc(1, sizeof(Entry))
+    if entry is NULL or scope.bucket_n == 0:
+        free(entry)
+        return NULL
+    memcpy(entry.address, address, 16)
+    entry.interface = interface
+    entry.state = EN_PENDING
+    ls_init(&entry.waiters)
+    at = id_hash(loop, address, interface) & (scope.bucket_n - 1)
+    entry.next = scope.buckets[at]
+    scope.buckets[at] = entry
+    scope.entry_n += 1
+    at_count(&loop.counters.identities, 1)
+    if loop.sweep.link.next is NULL:
+        tm_set(loop, &loop.sweep, loop, loop.now_ms + ID_SWEEP_MS)
+    return entry
+
+
+cdef void id_clear(Scope *scope, Entry *entry) noexcept nogil:
+    """Back to pending: nothing is known of the address any more."""
+    if entry.state == EN_ABSENT:
+        scope.absent_n -= 1
+    if entry.identity is not NULL:
+        free(entry.identity)
+        entry.identity = NULL
+    entry.state = EN_PENDING
+    entry.asked_us = 0
+
+
+cdef void id_drop(LoopState *loop, Scope *scope, Entry *entry) noexcept nogil:
+    """Takes an entry that nobody waits in out of the table and frees it."""
+    cdef Entry **place = &scope.buckets[id_hash(loop, entry.address, entry.interface) & (scope.bucket_n - 1)]
+    while place[0] != entry:
+        place = &place[0].next
+    place[0] = entry.next
+    id_clear(scope, entry)
+    free(entry)
+    scope.entry_n -= 1
+    at_uncount(&loop.counters.identities, 1)
+
+
+cdef inline bint id_is_good(const LoopState *loop, const Entry *entry) noexcept nogil:
+    """Whether requests may go out under this entry now: confirmed within its time to live, and not revoked since."""
+    return entry is not NULL and entry.state == EN_VALID and loop.now_us < entry.ends_us
+
+
+cdef bint id_ask(LoopState *loop, Scope *scope, Entry *entry) noexcept nogil:
+    """Tells Python that somebody waits for this address; False when the ring is full."""
+    cdef Event event
+    if entry.asked_us and loop.now_us - entry.asked_us < ID_ASK_AGAIN_US:
+        return True
+    memset(&event, 0, sizeof(Event))
+    event.kind = EV_MISS
+    event.scope = scope.number
+    memcpy(event.address, entry.address, 16)
+    event.interface = entry.interface
+    if not rg_event(loop, &event):
+        return False
+    entry.asked_us = loop.now_us
+    return True
+
+
+cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Identity *identity) noexcept nogil:
+    """Python's answer about one address (takes over identity): valid, absent or refused. Whoever waited goes on."""
+    cdef Entry *entry = id_find(loop, scope, message.address, message.interface)
+    cdef bint keep
+    if message.generation != scope.generation:
+        # The question was sent before a revocation: its answer counts for nothing. Ask anew for those who wait.
+        free(identity)
+        if entry is not NULL and entry.state == EN_PENDING and not ls_is_empty(&entry.waiters):
+            entry.asked_us = 0
+            id_ask(loop, scope, entry)
+        return
+    if entry is NULL and message.kind != MS_REFUSED:
+        entry = id_make(loop, scope, message.address, message.interface)
+    if entry is NULL:
+        free(identity)
+        return
+    id_clear(scope, entry)
+    if message.kind == MS_IDENTITY:
+        entry.state = EN_VALID
+        entry.identity = identity
+        entry.ends_us = message.ends_us
+        gs_resume_waiters(loop, &entry.waiters, 0)
+        return
+    keep = message.kind == MS_ABSENT and scope.absent_n < loop.settings.max_absent
+    if keep:
+        entry.state = EN_ABSENT
+        entry.ends_us = message.ends_us
+        scope.absent_n += 1
+    gs_resume_waiters(loop, &entry.waiters, 404 if message.kind == MS_ABSENT else 503)
+    if not keep and ls_is_empty(&entry.waiters):
+        id_drop(loop, scope, entry)
+
+
+cdef void id_revoke_entry(LoopState *loop, Scope *scope, Entry *entry) noexcept nogil:
+    """Ends what is known of an address; those who wait are asked for anew."""
+    id_clear(scope, entry)
+    if ls_is_empty(&entry.waiters):
+        id_drop(loop, scope, entry)
+    else:
+        id_ask(loop, scope, entry)
+
+
+cdef void id_revoke(LoopState *loop, Scope *scope, const Message *message) noexcept nogil:
+    """Rule 1: ends one identity or all of a scope, and aborts what is in flight under them."""
+    cdef Entry *entry
+    cdef Entry *following
+    cdef uint32_t i
+    scope.generation = message.generation
+    if message.kind == MS_REVOKE:
+        entry = id_find(loop, scope, message.address, message.interface)
+        if entry is not NULL:
+            id_revoke_entry(loop, scope, entry)
+    else:
+        for i in range(scope.bucket_n):
+            entry = scope.buckets[i]
+            while entry is not NULL:
+                following = entry.next
+                id_revoke_entry(loop, scope, entry)
+                entry = following
+    up_revoke(loop, scope, message.address if message.kind == MS_REVOKE else NULL, message.interface)
+
+
+cdef void id_sweep_scope(LoopState *loop, Scope *scope) noexcept nogil:
+    cdef Entry *entry
+    cdef Entry *following
+    cdef uint32_t i
+    for i in range(scope.bucket_n):
+        entry = scope.buckets[i]
+        while entry is not NULL:
+            following = entry.next
+            if ls_is_empty(&entry.waiters) and (entry.state == EN_PENDING or entry.ends_us <= loop.now_us):
+                id_drop(loop, scope, entry)
+            entry = following
+
+
+cdef void id_sweep(LoopState *loop) noexcept nogil:
+    """Forgets what has ended, some scopes at a time; goes on only while there is anything to forget."""
+    cdef uint32_t n = 0
+    cdef Link *at = loop.sweep_at
+    while n < ID_SWEEP_SCOPES and not ls_is_empty(&loop.scopes):
+        n += 1
+        if at is NULL or at == &loop.scopes:
+            at = loop.scopes.next
+        id_sweep_scope(loop, <Scope *> at.owner)
+        at = at.next
+        if at == &loop.scopes:
+            break
+    loop.sweep_at = at
+    if at_read(&loop.counters.identities):
+        tm_set(loop, &loop.sweep, loop, loop.now_ms + ID_SWEEP_MS)
+
+
+cdef Scope *sc_find(LoopState *loop, uint32_t number) noexcept nogil:
+    cdef Scope *scope = loop.scope_hash[number % SCOPE_BUCKETS]
+    while scope is not NULL and scope.number != number:
+        scope = scope.next
+    return scope
+
+
+cdef void sc_add(LoopState *loop, uint32_t number) noexcept nogil:
+    cdef Scope *scope
+    if sc_find(loop, number) is not NULL:
+        return
+    scope = <Scope *> calloc(1, sizeof(Scope))
+    if scope is NULL:
+        rg_problem(loop, PR_MEMORY, ENOMEM, number, 0)
+        return
+    scope.number = number
+    ls_init(&scope.listeners)
+    ls_insert(&loop.scopes, &scope.link, scope)
+    scope.next = loop.scope_hash[number % SCOPE_BUCKETS]
+    loop.scope_hash[number % SCOPE_BUCKETS] = scope
+
+
+cdef void sc_remove(LoopState *loop, Scope *scope) noexcept nogil:
+    """Closes its listeners, with their connections, and forgets its identities."""
+    cdef Scope **place = &loop.scope_hash[scope.number % SCOPE_BUCKETS]
+    cdef Entry *entry
+    cdef uint32_t i
+    while not ls_is_empty(&scope.listeners):
+        ln_abort(loop, <Listener *> scope.listeners.next.owner)
+    for i in range(scope.bucket_n):
+        while scope.buckets[i] is not NULL:
+            entry = scope.buckets[i]
+            id_drop(loop, scope, entry)
+    free(scope.buckets)
+    while place[0] != scope:
+        place = &place[0].next
+    place[0] = scope.next
+    if loop.sweep_at == &scope.link:
+        loop.sweep_at = scope.link.next
+    ls_remove(&scope.link)
+    free(scope)

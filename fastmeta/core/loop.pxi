@@ -1,0 +1,458 @@
+# The loop: listeners, messages from Python, timers, turns. Prefixes ln_ (listener) and lp_ (loop).
+
+cdef enum:
+    LN_DRAIN_MS = 2000             # rule 9: what we decide ourselves ends what is in flight, so long at most
+    LN_DRAIN_ACCEPTS = 65536       # of the accept queue
+    LN_PAUSE_MS = 100              # without descriptors
+
+
+cdef bint ln_make_room(LoopState *loop) noexcept nogil:
+    """Closes one connection that does nothing: the oldest idle guest's, else an unused one to Nova."""
+    if not ls_is_empty(&loop.idle_guests):
+        gs_close(loop, <Guest *> loop.idle_guests.next.owner, False)
+        return True
+    if not ls_is_empty(&loop.idle):
+        up_close(loop, <Upstream *> loop.idle.previous.owner)
+        return True
+    return False
+
+
+cdef void ln_pause(LoopState *loop, Listener *listener) noexcept nogil:
+    """Leaves new connections in the kernel's queue for a while, instead of spinning on them."""
+    if not listener.paused and st_watch(loop, &listener.socket, 0) == 0:
+        listener.paused = True
+        tm_set(loop, &loop.accept, loop, loop.now_ms + LN_PAUSE_MS)
+
+
+cdef void ln_resume(LoopState *loop) noexcept nogil:
+    """Accepts again everywhere."""
+    cdef Link *at = loop.scopes.next
+    cdef Link *inner
+    cdef Scope *scope
+    cdef Listener *listener
+    while at != &loop.scopes:
+        scope = <Scope *> at.owner
+        at = at.next
+        inner = scope.listeners.next
+        while inner != &scope.listeners:
+            listener = <Listener *> inner.owner
+            inner = inner.next
+            if listener.paused and st_watch(loop, &listener.socket, EPOLLIN) == 0:
+                listener.paused = False
+
+
+cdef void ln_turn_away(LoopState *loop, Listener *listener, int fd) noexcept nogil:
+    """The bound on connections is reached and all of them work: 503 at once (rule 6)."""
+    cdef uint8_t answer[HD_MAX_ANSWER]
+    cdef Out out
+    rg_problem(loop, PR_CONNECTIONS_FULL, 0, listener.scope.number, listener.number)
+    out.data = answer
+    out.length = 0
+    out.capacity = HD_MAX_ANSWER
+    out.overflow = False
+    hd_answer(&out, 503, 1 + st_random(loop, 3), False, True, False)
+    # The request is read so that the close does not become a reset, which could overtake the answer.
+    recv(fd, loop.scratch, SCRATCH, 0)
+    send(fd, out.data, out.length, MSG_NOSIGNAL)
+    at_count(&loop.counters.requests, 1)
+    at_count(&loop.counters.refused, 1)
+    at_count(&loop.counters.answers_5xx, 1)
+    close(fd)
+
+
+cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
+    """Takes one connection. It is read at once: with TCP_DEFER_ACCEPT its request is here already. False when there
+    was none."""
+    cdef sockaddr_storage peer
+    cdef socklen_t length = sizeof(peer)
+    cdef Guest *guest
+    cdef int error
+    cdef int fd = accept4(listener.socket.fd, <sockaddr *> &peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    if fd < 0:
+        error = errno
+        if error == EAGAIN:
+            return False
+        if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
+            rg_problem(loop, PR_DESCRIPTORS, error, listener.scope.number, listener.number)
+            if not ln_make_room(loop):
+                ln_pause(loop, listener)
+            return False
+        # accept(2): errors of the connection itself are reported here too, and mean only that one.
+        if error != EINTR and error != ECONNABORTED and error != EPROTO:
+            rg_problem(loop, PR_ACCEPT, error, listener.scope.number, listener.number)
+            ln_pause(loop, listener)
+        return False
+    if at_read(&loop.counters.connections_open) >= loop.settings.max_connections:
+        if ls_is_empty(&loop.idle_guests):
+            ln_turn_away(loop, listener, fd)
+            return True
+        gs_close(loop, <Guest *> loop.idle_guests.next.owner, False)
+    guest = gs_new(loop, listener, fd, &peer)
+    if guest is not NULL:
+        gs_read(loop, guest)
+    return True
+
+
+cdef void ln_add(LoopState *loop, const Message *message) noexcept nogil:
+    cdef Scope *scope = sc_find(loop, message.scope)
+    cdef Listener *listener = NULL
+    if scope is not NULL:
+        listener = <Listener *> calloc(1, sizeof(Listener))
+    if listener is NULL:
+        rg_problem(loop, PR_MEMORY, ENOMEM, message.scope, message.listener)
+        close(message.fd)
+        return
+    listener.socket.fd = message.fd
+    listener.socket.kind = ST_LISTENER
+    listener.number = message.listener
+    listener.scope = scope
+    ls_init(&listener.guests)
+    tm_init(&listener.timer, ST_LISTENER)
+    ls_insert(&scope.listeners, &listener.link, listener)
+    loop.listener_n += 1
+    if st_watch(loop, &listener.socket, EPOLLIN) < 0:
+        rg_problem(loop, PR_ACCEPT, errno, message.scope, message.listener)
+        ln_abort(loop, listener)
+
+
+cdef void ln_end(LoopState *loop, Listener *listener) noexcept nogil:
+    """Nothing of it is left: says so, and leaves its memory to the end of the batch."""
+    cdef Event event
+    if listener.socket.dead:
+        return
+    listener.socket.dead = True
+    listener.draining = False
+    tm_cancel(&listener.timer)
+    ls_remove(&listener.link)
+    ls_insert(&loop.dead_listeners, &listener.link, listener)
+    loop.listener_n -= 1
+    memset(&event, 0, sizeof(Event))
+    event.kind = EV_LISTENER_CLOSED
+    event.listener = listener.number
+    rg_event(loop, &event)
+
+
+cdef void ln_abort(LoopState *loop, Listener *listener) noexcept nogil:
+    """Rule 9: the namespace is gone. Listener and connections close now; nothing lingers."""
+    listener.draining = False
+    if listener.socket.fd >= 0:
+        close(listener.socket.fd)
+        listener.socket.fd = -1
+    while not ls_is_empty(&listener.guests):
+        gs_close(loop, <Guest *> listener.guests.next.owner, True)
+    ln_end(loop, listener)
+
+
+cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexcept nogil:
+    """Our own decision: takes what is queued, closes, and lets requests in progress end."""
+    cdef Link *at
+    cdef Guest *guest
+    cdef uint32_t n = 0
+    if listener.draining or listener.socket.dead:
+        return
+    while n < LN_DRAIN_ACCEPTS and not listener.paused and ln_accept(loop, listener):
+        n += 1
+    close(listener.socket.fd)              # epoll forgets it too
+    listener.socket.fd = -1
+    listener.socket.interest = 0
+    listener.paused = False
+    # A connection between requests gets one more look: its next request may be here already.
+    at = listener.guests.next
+    while at != &listener.guests:
+        guest = <Guest *> at.owner
+        at = at.next
+        guest.keep_alive = False
+        if guest.phase == GS_IDLE:
+            gs_read(loop, guest)
+            if not guest.socket.dead and guest.phase == GS_IDLE:
+                gs_close(loop, guest, False)
+    if listener.guest_n == 0:
+        ln_end(loop, listener)
+        return
+    listener.draining = True
+    tm_set(loop, &listener.timer, listener, loop.now_ms + wait_ms)
+
+
+cdef Listener *ln_find(LoopState *loop, uint32_t number) noexcept nogil:
+    cdef Link *at = loop.scopes.next
+    cdef Link *inner
+    cdef Scope *scope
+    while at != &loop.scopes:
+        scope = <Scope *> at.owner
+        inner = scope.listeners.next
+        while inner != &scope.listeners:
+            if (<Listener *> inner.owner).number == number:
+                return <Listener *> inner.owner
+            inner = inner.next
+        at = at.next
+    return NULL
+
+
+cdef void lp_upstream(LoopState *loop, const UpstreamMessage *upstream) noexcept nogil:
+    """New addresses of Nova: connections to the old ones end after their present request."""
+    memcpy(loop.targets, upstream.targets, sizeof(loop.targets))
+    loop.target_n = upstream.target_n
+    memcpy(loop.host, upstream.host, sizeof(loop.host))
+    loop.host_length = upstream.host_length
+    loop.target_at = 0
+    loop.target += 1
+    up_merge(loop)
+    while not ls_is_empty(&loop.idle):
+        up_close(loop, <Upstream *> loop.idle.next.owner)
+    loop.failures = 0
+    tm_cancel(&loop.retry)                 # try the new ones now
+    loop.pump_wanted = True
+
+
+cdef void lp_stop(LoopState *loop, uint64_t drain_ms) noexcept nogil:
+    cdef Link *at = loop.scopes.next
+    cdef Link *inner
+    cdef Scope *scope
+    cdef Listener *listener
+    loop.stopping = True
+    while at != &loop.scopes:
+        scope = <Scope *> at.owner
+        at = at.next
+        inner = scope.listeners.next
+        while inner != &scope.listeners:
+            listener = <Listener *> inner.owner
+            inner = inner.next
+            ln_drain(loop, listener, drain_ms)
+    tm_set(loop, &loop.stop, loop, loop.now_ms + drain_ms)
+
+
+cdef void lp_message(LoopState *loop, Message *message) noexcept nogil:
+    """Carries out one message; what it owns is used or freed here."""
+    cdef Scope *scope = sc_find(loop, message.scope)
+    cdef Listener *listener
+    cdef uint8_t kind = message.kind
+    if kind == MS_IDENTITY or kind == MS_ABSENT or kind == MS_REFUSED:
+        if scope is not NULL:
+            id_answer(loop, scope, message, <Identity *> message.payload)
+        else:
+            free(message.payload)
+    elif kind == MS_REVOKE or kind == MS_REVOKE_ALL:
+        if scope is not NULL:
+            id_revoke(loop, scope, message)
+    elif kind == MS_ADD_SCOPE:
+        sc_add(loop, message.scope)
+    elif kind == MS_REMOVE_SCOPE:
+        if scope is not NULL:
+            sc_remove(loop, scope)
+    elif kind == MS_ADD_LISTENER:
+        ln_add(loop, message)
+    elif kind == MS_REMOVE_LISTENER:
+        listener = ln_find(loop, message.listener)
+        if listener is not NULL and message.drain:
+            ln_drain(loop, listener, LN_DRAIN_MS)
+        elif listener is not NULL:
+            ln_abort(loop, listener)
+    elif kind == MS_UPSTREAM:
+        lp_upstream(loop, <UpstreamMessage *> message.payload)
+        free(message.payload)
+    elif kind == MS_STOP:
+        lp_stop(loop, message.ends_us)
+
+
+cdef void lp_mailbox(LoopState *loop) noexcept nogil:
+    """Carries out all messages that are there."""
+    cdef uint64_t written = at_load(&loop.mailbox.written)
+    cdef Message message
+    while loop.mailbox.taken != written:
+        message = loop.mailbox.slots[loop.mailbox.taken % RG_MAILBOX]
+        at_store(&loop.mailbox.taken, loop.mailbox.taken + 1)
+        lp_message(loop, &message)
+
+
+cdef void lp_timer(LoopState *loop, Timer *timer) noexcept nogil:
+    """A timer's time has come. It is in no list now."""
+    cdef void *owner = timer.link.owner
+    if timer.kind == ST_GUEST:
+        gs_timeout(loop, <Guest *> owner)
+    elif timer.kind == ST_UPSTREAM:
+        if (<Upstream *> owner).phase == UP_BUSY:
+            return                         # a kept connection that is used again: its timer was left alone
+        up_timeout(loop, <Upstream *> owner)
+    elif timer.kind == ST_LISTENER:
+        ln_abort(loop, <Listener *> owner)
+    elif timer.kind == TM_RETRY:
+        loop.pump_wanted = True
+    elif timer.kind == TM_SWEEP:
+        id_sweep(loop)
+    elif timer.kind == TM_ACCEPT:
+        ln_resume(loop)
+    elif timer.kind == TM_STOP:
+        loop.out_of_time = True
+
+
+cdef void lp_event(LoopState *loop, Socket *socket, uint32_t events) noexcept nogil:
+    if by_unlikely(socket.dead):
+        return                             # closed earlier in this batch
+    if socket.kind == ST_GUEST:
+        gs_event(loop, <Guest *> socket, events)
+    elif socket.kind == ST_UPSTREAM:
+        up_event(loop, <Upstream *> socket, events)
+    elif socket.kind == ST_LISTENER:
+        ln_accept(loop, <Listener *> socket)
+
+
+cdef void lp_bury(LoopState *loop) noexcept nogil:
+    """Frees what died in this batch."""
+    cdef void *owner
+    while not ls_is_empty(&loop.dead_guests):
+        owner = loop.dead_guests.next.owner
+        ls_remove(&(<Guest *> owner).link)
+        free(owner)
+    while not ls_is_empty(&loop.dead_upstreams):
+        owner = loop.dead_upstreams.next.owner
+        ls_remove(&(<Upstream *> owner).link)
+        free(owner)
+    while not ls_is_empty(&loop.dead_listeners):
+        owner = loop.dead_listeners.next.owner
+        ls_remove(&(<Listener *> owner).link)
+        free(owner)
+
+
+cdef void lp_turn(LoopState *loop) noexcept nogil:
+    """One turn: wait, then first what Python says and what Nova answers, then what guests want, then time.
+
+    In this order a revocation is in force before a request of the same turn goes out, and whatever followed an answer on
+    a connection is seen before the connection is used again."""
+    cdef int n
+    cdef int i
+    cdef uint64_t signals
+    cdef Socket *socket
+    cdef int timeout_ms = tm_timeout(loop)
+    if loop.pump_wanted:
+        timeout_ms = 0
+    n = epoll_wait(loop.epoll, loop.batch, MAX_EVENTS, timeout_ms)
+    if n < 0:
+        if errno != EINTR:
+            loop.failed = errno
+        return
+    st_read_clock(loop)
+    if n < MAX_EVENTS:
+        up_merge(loop)
+    lp_mailbox(loop)
+    for i in range(n):
+        socket = <Socket *> loop.batch[i].data.ptr
+        if socket.kind == ST_MAILBOX:
+            # Whatever is written after this makes it readable again; a failed read means that it is not.
+            read(socket.fd, &signals, sizeof(signals))
+            lp_mailbox(loop)
+        elif socket.kind == ST_UPSTREAM:
+            lp_event(loop, socket, loop.batch[i].events)
+    for i in range(n):
+        socket = <Socket *> loop.batch[i].data.ptr
+        if socket.kind == ST_GUEST or socket.kind == ST_LISTENER:
+            lp_event(loop, socket, loop.batch[i].events)
+    tm_turn(loop)
+    if loop.pump_wanted:
+        up_pump(loop)
+    lp_bury(loop)
+    if loop.notify_wanted:
+        loop.notify_wanted = False
+        signals = 1
+        write(loop.notify, &signals, sizeof(signals))      # full (2^64 - 2) only if it is readable anyway
+
+
+cdef int lp_run(LoopState *loop) noexcept nogil:
+    """Turns until it is told to stop and nothing is left to do. Returns 0, or the errno that ended it."""
+    st_read_clock(loop)
+    loop.wheel_ms = loop.now_ms // TM_SLOT_MS * TM_SLOT_MS
+    while loop.failed == 0:
+        lp_turn(loop)
+        if loop.stopping and (loop.listener_n == 0 or loop.out_of_time):
+            break
+    lp_clear(loop)
+    return loop.failed
+
+
+cdef void lp_clear(LoopState *loop) noexcept nogil:
+    """Closes and frees all that the loop's thread owns. After this only the rings are left."""
+    cdef Message *message
+    cdef Buffer *buffer
+    while not ls_is_empty(&loop.scopes):
+        sc_remove(loop, <Scope *> loop.scopes.next.owner)
+    up_merge(loop)
+    while not ls_is_empty(&loop.idle):
+        up_close(loop, <Upstream *> loop.idle.next.owner)
+    lp_bury(loop)
+    while loop.small is not NULL:
+        buffer = loop.small
+        loop.small = buffer.next
+        free(buffer)
+    while loop.large is not NULL:
+        buffer = loop.large
+        loop.large = buffer.next
+        free(buffer)
+    while loop.mailbox.taken != at_load(&loop.mailbox.written):
+        message = &loop.mailbox.slots[loop.mailbox.taken % RG_MAILBOX]
+        if message.kind == MS_ADD_LISTENER:
+            close(message.fd)
+        free(message.payload)
+        at_store(&loop.mailbox.taken, loop.mailbox.taken + 1)
+
+
+cdef int lp_init(LoopState *loop) noexcept nogil:
+    """Lists, timers, descriptors. Returns 0 or an errno; lp_free undoes all of it."""
+    cdef uint32_t i
+    loop.epoll = -1
+    loop.notify = -1
+    loop.mailbox_socket.fd = -1
+    ls_init(&loop.scopes)
+    ls_init(&loop.idle_guests)
+    ls_init(&loop.places)
+    ls_init(&loop.idle)
+    ls_init(&loop.released)
+    ls_init(&loop.busy)
+    ls_init(&loop.dead_guests)
+    ls_init(&loop.dead_upstreams)
+    ls_init(&loop.dead_listeners)
+    for i in range(TM_SLOTS):
+        ls_init(&loop.wheel[i])
+    tm_init(&loop.retry, TM_RETRY)
+    tm_init(&loop.sweep, TM_SWEEP)
+    tm_init(&loop.accept, TM_ACCEPT)
+    tm_init(&loop.stop, TM_STOP)
+    if getrandom(&loop.random, sizeof(loop.random), 0) != sizeof(loop.random):
+        return errno
+    if getrandom(&loop.hash_seed, sizeof(loop.hash_seed), 0) != sizeof(loop.hash_seed):
+        return errno
+    loop.random |= 1                       # xorshift stays at zero
+    loop.events.capacity = RG_EVENTS
+    loop.events.slots = calloc(RG_EVENTS, sizeof(Event))
+    loop.mailbox.slots = <Message *> calloc(RG_MAILBOX, sizeof(Message))
+    if loop.events.slots is NULL or loop.mailbox.slots is NULL:
+        return ENOMEM
+    if loop.settings.access_log:
+        loop.requests.capacity = RG_REQUESTS
+        loop.requests.slots = calloc(RG_REQUESTS, sizeof(RequestRecord))
+        if loop.requests.slots is NULL:
+            return ENOMEM
+    loop.epoll = epoll_create1(EPOLL_CLOEXEC)
+    loop.notify = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+    loop.mailbox_socket.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+    loop.mailbox_socket.kind = ST_MAILBOX
+    if loop.epoll < 0 or loop.notify < 0 or loop.mailbox_socket.fd < 0:
+        return errno
+    if st_watch(loop, &loop.mailbox_socket, EPOLLIN) < 0:
+        return errno
+    st_read_clock(loop)
+    return 0
+
+
+cdef void lp_free(LoopState *loop) noexcept nogil:
+    """Everything that lp_init made; the loop does not run (any more)."""
+    if loop.scopes.next is not NULL:
+        lp_clear(loop)
+    if loop.epoll >= 0:
+        close(loop.epoll)
+    if loop.notify >= 0:
+        close(loop.notify)
+    if loop.mailbox_socket.fd >= 0:
+        close(loop.mailbox_socket.fd)
+    free(loop.events.slots)
+    free(loop.requests.slots)
+    free(loop.mailbox.slots)
+    free(loop)

@@ -1,0 +1,117 @@
+# The rings between a loop's thread and Python: bounded, one writer, one reader, no lock; types only.
+#
+#   mailbox   Python writes (the GIL makes it one writer), the loop reads
+#   events    the loop writes, Python reads: misses and problems
+#   requests  the loop writes, Python reads: finished requests, only with access_log
+#
+# Indices only grow; a slot is index % capacity. The writer fills the slot, then releases the index; the reader acquires
+# the index, then uses the slot.
+
+cdef enum:
+    RG_MAILBOX = 1024
+    RG_EVENTS = 8192
+    RG_REQUESTS = 1024
+    RG_TARGET = 256            # bytes of a target kept for the log
+
+cdef enum:
+    MS_ADD_SCOPE = 1
+    MS_REMOVE_SCOPE = 2
+    MS_ADD_LISTENER = 3
+    MS_REMOVE_LISTENER = 4
+    MS_IDENTITY = 5
+    MS_ABSENT = 6
+    MS_REFUSED = 7
+    MS_REVOKE = 8
+    MS_REVOKE_ALL = 9
+    MS_UPSTREAM = 10
+    MS_STOP = 11
+
+cdef enum:
+    EV_MISS = 1
+    EV_REQUEST = 2
+    EV_PROBLEM = 3
+    EV_LISTENER_CLOSED = 4
+
+cdef enum:
+    PR_ACCEPT = 1
+    PR_DESCRIPTORS = 2
+    PR_MEMORY = 3
+    PR_CONNECTIONS_FULL = 4
+    PR_PARKED_FULL = 5
+    PR_UPSTREAM_AWAY = 6
+    PR_UPSTREAM_BACK = 7
+    PR_UPSTREAM_NONSENSE = 8
+    PR_UPSTREAM_TIMEOUT = 9
+    PR_UPSTREAM_REFUSES_SIGNATURE = 10
+    PR_EVENTS_LOST = 11
+
+
+cdef enum:
+    MAX_TARGETS = 16           # addresses of an upstream
+    MAX_HOST = 255
+
+
+cdef struct Target:
+    sockaddr_storage address
+    socklen_t length
+
+
+cdef struct UpstreamMessage:
+    Target targets[MAX_TARGETS]
+    uint32_t target_n
+    uint8_t host[MAX_HOST]
+    uint32_t host_length
+
+
+cdef struct Message:
+    uint8_t kind
+    bint drain
+    uint32_t scope
+    uint32_t listener
+    int fd                     # owned by the message
+    uint8_t address[16]
+    uint32_t interface
+    uint64_t generation
+    uint64_t ends_us
+    void *payload              # owned by the message: Identity or UpstreamMessage
+
+
+cdef struct Event:
+    uint8_t kind
+    uint8_t code
+    int error
+    uint32_t scope
+    uint32_t listener
+    uint32_t interface
+    uint8_t address[16]
+
+
+cdef struct RequestRecord:
+    uint32_t scope
+    uint32_t interface
+    uint8_t address[16]
+    uint16_t status
+    uint16_t upstream_status
+    uint64_t content_bytes
+    uint64_t total_us
+    uint64_t parked_us
+    uint64_t upstream_us
+    uint8_t instance_length
+    uint8_t instance[HD_MAX_ID]
+    uint8_t method_length
+    uint8_t method[H1_MAX_METHOD]
+    uint16_t target_length
+    uint8_t target[RG_TARGET]
+
+
+cdef struct Mailbox:
+    uint64_t written
+    uint64_t taken
+    Message *slots
+
+
+cdef struct Ring:
+    uint64_t written
+    uint64_t taken
+    uint64_t capacity
+    void *slots

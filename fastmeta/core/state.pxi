@@ -1,0 +1,449 @@
+# What a loop is made of: all records, their lists, and who owns what.
+#
+#   LoopState   owns everything below; made and freed by the Python class Loop, used by the loop's thread only (but for
+#               the rings and counters, see ring.pxi)
+#   Scope       owned by LoopState.scopes; owns its identity table
+#   Entry       one address of a scope; owned by the table; waiters are guests that do not belong to it
+#   Listener    owns its descriptor; its guests are in .guests
+#   Guest       one connection of a guest; owns its descriptor and buffers, and its upstream connection while .up is set
+#   Upstream    one connection to Nova; owned by LoopState.idle (kept alive, unused) or by its guest
+#   Buffer      owned by who points at it; returned to a free list
+#
+# A record that epoll knows (Socket is its first member) is never freed inside a batch of events: it is marked dead, put
+# on LoopState.dead, and freed when the batch is done; so a stale event meets a dead record, never another one.
+
+cdef enum:
+    ST_LISTENER = 1
+    ST_GUEST = 2
+    ST_UPSTREAM = 3
+    ST_MAILBOX = 4
+
+cdef enum:
+    BF_SMALL = 16384           # a request, an answer's first part
+    BF_LARGE = 65536           # an answer's further parts, a gathered body
+    BF_FRONT = 128             # room before the data: a longer head (HD_RESPONSE_GROWTH) or a chunk's size
+    BF_BACK = 16               # room behind it: a chunk's end and the last chunk
+    BF_KEEP = 64               # buffers of each size kept for reuse
+
+cdef enum:
+    TM_SLOTS = 4096            # of TM_SLOT_MS each: 65 s ahead; later ones wait for another round
+    TM_SLOT_MS = 16
+    TM_WORDS = 64              # of 64 bits: one for each slot
+
+
+cdef struct Link:
+    # A place in a circular list; owner is the record that it lies in. Unlinked: next is NULL.
+    Link *previous
+    Link *next
+    void *owner
+
+
+cdef struct Timer:
+    Link link
+    uint64_t deadline_ms       # when to act; may move later without touching the wheel
+    uint64_t slot_ms           # when the wheel looks at it
+    uint8_t kind               # ST_GUEST, ST_UPSTREAM, ST_LISTENER or one of TM_*
+
+
+cdef enum:
+    TM_RETRY = 16              # try an upstream that is away
+    TM_SWEEP = 17              # forget identities that have ended
+    TM_ACCEPT = 18             # accept again after descriptors ran out
+    TM_STOP = 19               # the time for ending is over
+
+
+cdef struct Socket:
+    int fd
+    uint32_t interest          # what epoll reports; 0: not registered
+    uint8_t kind
+    bint dead
+
+
+cdef struct Buffer:
+    Buffer *next               # in the free list
+    uint32_t capacity
+    uint32_t start             # data[start:end] is what counts
+    uint32_t end
+    Head head
+    uint8_t *data
+
+
+cdef struct Scope:
+    uint32_t number
+    uint64_t generation
+    Link listeners
+    Link link                  # in LoopState.scopes
+    Scope *next                # in the hash of scopes
+    Entry **buckets
+    uint32_t bucket_n          # a power of two, or 0
+    uint32_t entry_n
+    uint32_t absent_n
+
+
+cdef enum:
+    EN_PENDING = 0
+    EN_VALID = 1
+    EN_ABSENT = 2
+
+
+cdef struct Entry:
+    Entry *next
+    uint8_t address[16]
+    uint32_t interface
+    uint8_t state
+    uint64_t asked_us          # when the last miss was told to Python; 0: never
+    uint64_t ends_us           # VALID: age limit of the identity; ABSENT: until when it is kept
+    Identity *identity         # owned; VALID only
+    Link waiters               # guests, by .wait
+
+
+cdef struct Listener:
+    Socket socket
+    uint32_t number
+    Scope *scope
+    Link link                  # in Scope.listeners
+    Link guests
+    uint32_t guest_n
+    bint draining
+    bint paused
+    Timer timer                # end of draining
+
+
+cdef enum:
+    GS_IDLE = 0                # between requests, no byte of the next one
+    GS_HEAD = 1                # part of a head
+    GS_GATHER = 2              # reading a body that goes up in one piece
+    GS_RESOLVE = 3             # waits for its identity
+    GS_PLACE = 4               # waits for a connection to Nova
+    GS_CONNECT = 5             # its connection to Nova is being made
+    GS_SEND = 6                # head and body go up
+    GS_ANSWER = 7              # waits for the answer's head
+    GS_RELAY = 8               # the answer's content comes down
+    GS_FLUSH = 9               # the answer is complete, the guest has not taken all of it
+    GS_PAUSE = 10              # Nova took its request and gave no answer: waits before it is sent again
+    GS_LINGER = 11             # answered and shut down; what still comes is thrown away
+
+
+cdef struct Guest:
+    Socket socket
+    Listener *listener
+    Scope *scope
+    Link link                  # in Listener.guests
+    Link wait                  # in Entry.waiters, LoopState.places or LoopState.idle_guests
+    Timer timer
+    uint8_t address[16]
+    uint32_t interface
+    uint8_t phase
+    bint busy                  # gs_process is on the stack
+    bint request_open          # a request has begun and is not done: counted, to be logged
+    bint http11
+    bint keep_alive
+    bint head_method
+    bint repeatable            # GET or HEAD without content
+    bint begun                 # bytes of the answer have gone to the guest
+    bint continue_wanted       # 100 Continue is still owed
+    bint body_missing          # part of the request's body is still to come
+    bint gathers               # its body goes up in one piece
+    bint parked
+    bint park_counts           # the wait uses up park_left_ms
+    bint fresh_only            # no kept connection for this request any more
+    bint cut                   # the answer was cut off: close without completing it
+    Buffer *received           # from the guest: head, body, what is pipelined
+    Buffer *body               # gathered
+    Buffer *out                # to the guest, not yet taken by the kernel
+    Upstream *up
+    Entry *entry               # while in its waiters
+    Chunked chunked            # of a chunked request body
+    uint32_t consumed          # bytes of `received` that belong to the present request
+    uint32_t body_at           # where in `received` the body's bytes that came with the head are
+    uint32_t body_here         # and how many
+    uint32_t pause_ms
+    uint64_t body_left         # bytes of the body that have not come (gathering) or not gone up (streaming)
+    int64_t body_length        # -1: none
+    uint64_t arrived_us
+    uint64_t parked_at_us
+    uint64_t parked_us
+    uint64_t park_left_ms
+    uint64_t upstream_by_ms    # deadline of place and answer together; 0: not set yet
+    uint64_t sent_us
+    uint64_t upstream_us
+    uint64_t answer_bytes
+    uint16_t status
+    uint16_t upstream_status
+    uint8_t instance_length
+    uint8_t instance[HD_MAX_ID]
+
+
+cdef enum:
+    UP_CONNECTING = 0
+    UP_IDLE = 1
+    UP_BUSY = 2
+    UP_RELEASED = 3
+
+
+cdef struct Upstream:
+    Socket socket
+    Link link                  # in LoopState.busy, .released or .idle
+    Timer timer
+    Guest *guest
+    Buffer *received
+    Buffer *unsent             # of the request
+    Chunked chunked
+    uint8_t phase
+    uint8_t framing            # of the answer
+    uint8_t framing_down       # towards the guest
+    bint reused
+    bint probe                 # tries whether the upstream is back
+    bint has_head              # the answer's final head has come
+    bint reusable              # as far as the answer says
+    uint8_t interim_n          # 1xx answers
+    uint32_t target            # LoopState.target when it was made
+    uint64_t content_left
+
+
+cdef struct Settings:
+    uint64_t park_timeout_ms
+    uint64_t upstream_timeout_ms
+    uint64_t connect_timeout_ms
+    uint64_t head_timeout_ms
+    uint64_t body_timeout_ms
+    uint64_t write_timeout_ms
+    uint64_t keepalive_timeout_ms
+    uint64_t linger_timeout_ms
+    uint64_t upstream_idle_timeout_ms
+    uint64_t max_connections
+    uint64_t max_parked
+    uint64_t max_absent
+    uint64_t max_head
+    uint64_t max_body
+    uint64_t max_upstream_connections
+    uint64_t access_log
+
+
+cdef struct Counters:
+    uint64_t connections
+    uint64_t connections_open
+    uint64_t requests
+    uint64_t answers_2xx
+    uint64_t answers_3xx
+    uint64_t answers_4xx
+    uint64_t answers_5xx
+    uint64_t refused           # answered by ourselves
+    uint64_t aborted           # the guest went, or was cut off, before its answer was whole
+    uint64_t identity_hits
+    uint64_t identity_misses
+    uint64_t identities        # now
+    uint64_t parked            # now
+    uint64_t parked_total
+    uint64_t revoked_in_flight
+    uint64_t stale_retries     # kept connections that Nova had closed
+    uint64_t upstream_connects
+    uint64_t upstream_connections
+    uint64_t upstream_idle
+    uint64_t upstream_failures
+    uint64_t bytes_up
+    uint64_t bytes_down
+    uint64_t events_lost
+
+
+cdef enum:
+    MAX_EVENTS = 256           # of a batch
+    SCOPE_BUCKETS = 1024
+    PROBLEM_CODES = 16
+    SCRATCH = 98304            # more than a head and the largest gathered body
+    LARGEST_HEAD = 14000       # of an answer: with what surrounds it, it fits in BF_SMALL
+
+
+cdef struct LoopState:
+    int epoll
+    Socket mailbox_socket      # eventfd: messages from Python wait
+    int notify                 # eventfd: events for Python wait
+    bint notify_wanted
+    uint64_t now_us            # once a turn
+    uint64_t now_ms
+    uint64_t random
+    uint64_t hash_seed
+    Settings settings
+    Counters counters
+    Mailbox mailbox
+    Ring events                # misses and problems
+    Ring requests              # finished ones
+    Scope *scope_hash[SCOPE_BUCKETS]
+    Link scopes
+    Link *sweep_at             # the scope to sweep next
+    Link idle_guests           # oldest first
+    Link places                # guests that wait for a connection to Nova
+    Link idle                  # upstream connections, most recently used first
+    Link released              # idle too, but epoll has not been asked since
+    Link busy                  # upstream connections with a guest
+    Link dead_guests
+    Link dead_upstreams
+    Link dead_listeners
+    uint32_t idle_n
+    uint32_t released_n
+    uint32_t busy_n
+    uint32_t listener_n
+    uint32_t paused_n
+    Buffer *small
+    Buffer *large
+    uint32_t small_n
+    uint32_t large_n
+    Target targets[MAX_TARGETS]
+    uint32_t target_n
+    uint32_t target_at         # which address is tried next
+    uint32_t target            # counts set_upstream
+    uint8_t host[MAX_HOST]
+    uint32_t host_length
+    bint away                  # the upstream does not take connections
+    bint probing               # one request tries whether it does again
+    uint32_t failures          # in a row
+    bint pump_wanted           # guests may have a place now
+    Timer retry
+    Timer sweep
+    Timer accept
+    Timer stop
+    bint stopping
+    bint out_of_time
+    int failed                 # errno that ended the loop
+    uint64_t problem_at_ms[PROBLEM_CODES]
+    Link wheel[TM_SLOTS]
+    uint64_t wheel_bits[TM_WORDS]
+    uint64_t wheel_ms          # up to here the wheel has been turned
+    uint8_t scratch[SCRATCH]   # heads are built here, with a body behind
+    epoll_event batch[MAX_EVENTS]
+
+
+cdef inline void ls_init(Link *head) noexcept nogil:
+    """An empty list."""
+    head.previous = head
+    head.next = head
+    head.owner = NULL
+
+
+cdef inline bint ls_is_empty(const Link *head) noexcept nogil:
+    return head.next == head
+
+
+cdef inline void ls_insert(Link *before, Link *link, void *owner) noexcept nogil:
+    """Puts link in front of before; with the list's head as before: at the end."""
+    link.owner = owner
+    link.previous = before.previous
+    link.next = before
+    before.previous.next = link
+    before.previous = link
+
+
+cdef inline void ls_remove(Link *link) noexcept nogil:
+    """Takes link out of whatever list it is in; none is fine too."""
+    if link.next is not NULL:
+        link.previous.next = link.next
+        link.next.previous = link.previous
+        link.next = NULL
+        link.previous = NULL
+
+
+cdef inline void bf_init_data(Buffer *buffer) noexcept nogil:
+    buffer.data = <uint8_t *> buffer + sizeof(Buffer)
+
+
+cdef Buffer *bf_take(LoopState *loop, bint large) noexcept nogil:
+    """An empty buffer, or NULL. Its head is cleared, but for the array of headers."""
+    cdef Buffer *buffer
+    cdef size_t size = BF_LARGE if large else BF_SMALL
+    if large and loop.large is not NULL:
+        buffer = loop.large
+        loop.large = buffer.next
+        loop.large_n -= 1
+    elif not large and loop.small is not NULL:
+        buffer = loop.small
+        loop.small = buffer.next
+        loop.small_n -= 1
+    else:
+        buffer = <Buffer *> malloc(sizeof(Buffer) + size)
+        if buffer is NULL:
+            return NULL
+        bf_init_data(buffer)
+        buffer.capacity = <uint32_t> size
+    buffer.next = NULL
+    buffer.start = 0
+    buffer.end = 0
+    bf_clear_head(buffer)
+    return buffer
+
+
+cdef Buffer *bf_copy(LoopState *loop, const uint8_t *data, size_t length) noexcept nogil:
+    """A buffer, of any capacity, that holds these bytes; NULL without memory."""
+    cdef Buffer *buffer
+    if length <= BF_LARGE:
+        buffer = bf_take(loop, length > BF_SMALL)
+    else:
+        buffer = <Buffer *> malloc(sizeof(Buffer) + length)
+        if buffer is not NULL:
+            memset(buffer, 0, sizeof(Buffer))
+            bf_init_data(buffer)
+            buffer.capacity = <uint32_t> length
+    if buffer is not NULL:
+        memcpy(buffer.data, data, length)
+        buffer.end = <uint32_t> length
+    return buffer
+
+
+cdef inline void bf_clear_head(Buffer *buffer) noexcept nogil:
+    memset(&buffer.head, 0, <size_t> (<uint8_t *> &buffer.head.headers[0] - <uint8_t *> &buffer.head))
+
+
+cdef void bf_give(LoopState *loop, Buffer **place) noexcept nogil:
+    """Gives the buffer at place back, if there is one, and clears the place."""
+    cdef Buffer *buffer = place[0]
+    if buffer is NULL:
+        return
+    place[0] = NULL
+    if buffer.capacity == BF_SMALL and loop.small_n < BF_KEEP:
+        buffer.next = loop.small
+        loop.small = buffer
+        loop.small_n += 1
+    elif buffer.capacity == BF_LARGE and loop.large_n < BF_KEEP // 4:
+        buffer.next = loop.large
+        loop.large = buffer
+        loop.large_n += 1
+    else:
+        free(buffer)
+
+
+cdef uint32_t st_random(LoopState *loop, uint32_t below) noexcept nogil:
+    """For jitter only (xorshift64)."""
+    loop.random ^= loop.random << 13
+    loop.random ^= loop.random >> 7
+    loop.random ^= loop.random << 17
+    return <uint32_t> (loop.random % below)
+
+
+cdef int st_watch(LoopState *loop, Socket *socket, uint32_t interest) noexcept nogil:
+    """Makes epoll report interest (0: only errors and hang-ups). Returns 0 or -1."""
+    cdef epoll_event event
+    cdef int operation = EPOLL_CTL_MOD if socket.interest else EPOLL_CTL_ADD
+    # EPOLLERR is always reported; here it marks a socket as registered.
+    interest |= EPOLLERR
+    if socket.interest == interest:
+        return 0
+    event.events = interest
+    event.data.ptr = socket
+    if epoll_ctl(loop.epoll, operation, socket.fd, &event) < 0:
+        return -1
+    socket.interest = interest
+    return 0
+
+
+cdef void st_unwatch(LoopState *loop, Socket *socket) noexcept nogil:
+    """Makes epoll report nothing at all, hang-ups neither."""
+    cdef epoll_event event                 # Linux before 2.6.9 wanted one; the type still does
+    if socket.interest:
+        epoll_ctl(loop.epoll, EPOLL_CTL_DEL, socket.fd, &event)
+        socket.interest = 0
+
+
+cdef void st_read_clock(LoopState *loop) noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    loop.now_us = <uint64_t> now.tv_sec * 1000000 + <uint64_t> now.tv_nsec // 1000
+    loop.now_ms = loop.now_us // 1000

@@ -1,0 +1,326 @@
+# Connections to Nova: opening, pool, answers. Prefix up_. An Upstream belongs to its guest or to the pool (loop.idle).
+#
+# Rule 3: a connection goes back to the pool only from up_finish, when the request was sent whole, the answer ended where
+# its framing says and nothing followed. Whatever else happens to it, it is closed.
+
+cdef enum:
+    UP_MAX_INTERIM = 8             # 1xx answers before the real one
+    UP_FIRST_PAUSE_MS = 50
+    UP_LONGEST_PAUSE_MS = 2000     # below half of park_timeout: who waits sees more than one try
+    UP_READS = 4                   # of one connection in a turn
+
+
+cdef void up_engage(LoopState *loop, Upstream *up, Guest *guest) noexcept nogil:
+    """A connection from the pool, or a new one, gets a guest."""
+    if up.phase == UP_IDLE:
+        ls_remove(&up.link)
+        loop.idle_n -= 1
+        at_uncount(&loop.counters.upstream_idle, 1)
+        up.phase = UP_BUSY
+    ls_insert(&loop.busy, &up.link, up)
+    loop.busy_n += 1
+    up.guest = guest
+    guest.up = up
+
+
+cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
+    """Opens a connection for guest; sends the request at once when the kernel connects at once."""
+    cdef Upstream *up
+    cdef Target *target = &loop.targets[loop.target_at]
+    cdef int on = 1
+    cdef int error = 0
+    cdef int fd = -1
+    if loop.target_n:
+        fd = socket(target.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd < 0:
+        error = errno if loop.target_n else EAFNOSUPPORT
+        if error == EMFILE or error == ENFILE:
+            rg_problem(loop, PR_DESCRIPTORS, error, 0, 0)
+        up_failed(loop, error, loop.probing)
+        ex_place(loop, guest)
+        return
+    up = <Upstream *> calloc(1, sizeof(Upstream))
+    if up is NULL:
+        close(fd)
+        rg_problem(loop, PR_MEMORY, ENOMEM, 0, 0)
+        ex_refuse(loop, guest, 503)
+        return
+    up.socket.fd = fd
+    up.socket.kind = ST_UPSTREAM
+    up.target = loop.target
+    up.phase = UP_CONNECTING
+    up.probe = loop.probing
+    tm_init(&up.timer, ST_UPSTREAM)
+    up_engage(loop, up, guest)
+    at_count(&loop.counters.upstream_connects, 1)
+    at_count(&loop.counters.upstream_connections, 1)
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))   # costs only time if it fails
+    if connect(fd, <const sockaddr *> &target.address, target.length) < 0:
+        error = errno
+    guest.phase = GS_CONNECT
+    if error == EINPROGRESS:
+        if st_watch(loop, &up.socket, EPOLLOUT) < 0:
+            ex_refuse(loop, guest, 503)
+            return
+        tm_set(loop, &up.timer, up, loop.now_ms + loop.settings.connect_timeout_ms)
+        gs_park(loop, guest, True)         # a connection that takes long is an upstream that is away
+        return
+    up_connected(loop, up, error)
+
+
+cdef void up_connected(LoopState *loop, Upstream *up, int error) noexcept nogil:
+    """The connection is there, or (error) will not be."""
+    cdef Guest *guest = up.guest
+    cdef bint probe = up.probe
+    tm_cancel(&up.timer)
+    gs_unpark(loop, guest)
+    if error == 0 and st_watch(loop, &up.socket, EPOLLIN) < 0:
+        error = errno
+    if error:
+        guest.up = NULL
+        up.guest = NULL
+        up.probe = False
+        up_close(loop, up)
+        up_failed(loop, error, probe)
+        ex_place(loop, guest)              # nothing was sent: it waits, whatever its method
+        return
+    up.phase = UP_BUSY
+    up.probe = False
+    up_back(loop)
+    ex_send(loop, guest)
+
+
+cdef void up_failed(LoopState *loop, int error, bint probe) noexcept nogil:
+    """Nova takes no connections: it rests a little, whoever waits is parked. probe: this was the one try."""
+    cdef Guest *guest
+    cdef Link *at
+    cdef uint32_t pause_ms = UP_FIRST_PAUSE_MS
+    cdef uint32_t n
+    at_count(&loop.counters.upstream_failures, 1)
+    rg_problem(loop, PR_UPSTREAM_AWAY, error, 0, 0)
+    if loop.away and not probe:
+        return                             # one of several that were on their way when the first failed
+    loop.probing = False
+    loop.failures += 1
+    if loop.target_n:
+        loop.target_at = (loop.target_at + 1) % loop.target_n
+    n = loop.failures // max(loop.target_n, <uint32_t> 1)     # rounds over all addresses
+    while n > 1 and pause_ms < UP_LONGEST_PAUSE_MS:
+        n -= 1
+        pause_ms *= 2
+    pause_ms = min(pause_ms, <uint32_t> UP_LONGEST_PAUSE_MS)
+    tm_cancel(&loop.retry)
+    tm_set(loop, &loop.retry, loop, loop.now_ms + pause_ms // 2 + st_random(loop, pause_ms))
+    if loop.away:
+        return
+    loop.away = True
+    at = loop.places.next
+    while at != &loop.places:
+        guest = <Guest *> at.owner
+        at = at.next
+        if not guest.park_counts:
+            guest.parked_us += loop.now_us - guest.parked_at_us
+            guest.parked_at_us = loop.now_us
+            guest.park_counts = True
+            gs_park_deadline(loop, guest)
+
+
+cdef void up_back(LoopState *loop) noexcept nogil:
+    loop.probing = False
+    if not loop.away:
+        return
+    loop.away = False
+    tm_cancel(&loop.retry)
+    loop.problem_at_ms[PR_UPSTREAM_AWAY] = 0
+    rg_problem(loop, PR_UPSTREAM_BACK, 0, 0, 0)
+    loop.pump_wanted = True
+
+
+cdef void up_pump(LoopState *loop) noexcept nogil:
+    """Gives places to those who wait, oldest first."""
+    cdef Guest *guest
+    loop.pump_wanted = False
+    while not ls_is_empty(&loop.places):
+        guest = <Guest *> loop.places.next.owner
+        if loop.away:
+            if loop.probing or loop.retry.link.next is not NULL:
+                return
+            loop.probing = True
+        elif not ex_is_place(loop, guest):
+            loop.pump_wanted = loop.released_n > 0     # usable as soon as epoll has been asked
+            return
+        ls_remove(&guest.wait)
+        gs_unpark(loop, guest)
+        if id_is_good(loop, id_find(loop, guest.scope, guest.address, guest.interface)):
+            ex_take(loop, guest)
+        else:
+            loop.probing = False
+            ex_resolve(loop, guest)
+
+
+cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
+    """Closes a connection, wherever it is. Its guest, if it has one, is left to the caller."""
+    if up.socket.dead:
+        return
+    up.socket.dead = True
+    if up.phase == UP_IDLE or up.phase == UP_RELEASED:
+        at_uncount(&loop.counters.upstream_idle, 1)
+        if up.phase == UP_IDLE:
+            loop.idle_n -= 1
+        else:
+            loop.released_n -= 1
+    else:
+        loop.busy_n -= 1
+        loop.pump_wanted = True
+    if up.probe:
+        # Nobody waited for the outcome: the next who waits tries.
+        loop.probing = False
+        loop.pump_wanted = True
+    if up.guest is not NULL:
+        up.guest.up = NULL
+        up.guest = NULL
+    ls_remove(&up.link)
+    tm_cancel(&up.timer)
+    bf_give(loop, &up.received)
+    bf_give(loop, &up.unsent)
+    close(up.socket.fd)
+    up.socket.fd = -1
+    ls_insert(&loop.dead_upstreams, &up.link, up)
+    at_uncount(&loop.counters.upstream_connections, 1)
+
+
+cdef void up_release(LoopState *loop, Upstream *up) noexcept nogil:
+    """Into the pool. Only for a connection on which nothing is under way, and that has no guest any more."""
+    bf_give(loop, &up.received)
+    if up.target != loop.target or loop.stopping:
+        up_close(loop, up)
+        return
+    ls_remove(&up.link)
+    loop.busy_n -= 1
+    loop.released_n += 1
+    at_count(&loop.counters.upstream_idle, 1)
+    up.phase = UP_RELEASED
+    up.reused = True
+    up.has_head = False
+    up.interim_n = 0
+    ls_insert(&loop.released, &up.link, up)
+    tm_set(loop, &up.timer, up, loop.now_ms + loop.settings.upstream_idle_timeout_ms)
+
+
+cdef void up_merge(LoopState *loop) noexcept nogil:
+    """Makes released connections usable. Called when epoll has been asked since their release, and before its events
+    are worked on: bytes that followed an answer close the connection before another guest can be given them."""
+    cdef Upstream *up
+    while not ls_is_empty(&loop.released):
+        up = <Upstream *> loop.released.next.owner
+        ls_remove(&up.link)
+        ls_insert(loop.idle.next, &up.link, up)        # last in, first out: the others may end by age
+        up.phase = UP_IDLE
+        loop.released_n -= 1
+        loop.idle_n += 1
+    if by_unlikely(not ls_is_empty(&loop.places)):
+        loop.pump_wanted = True
+
+
+cdef void up_lost(LoopState *loop, Upstream *up) noexcept nogil:
+    """The connection ended before a byte of the answer came."""
+    cdef Guest *guest = up.guest
+    cdef bint reused = up.reused
+    up_close(loop, up)
+    if not guest.repeatable:
+        ex_refuse(loop, guest, 502)        # Nova may have done what it asked for
+    elif reused:
+        # Nova had closed a kept connection, as it may at any time: RFC 9112 section 9.3.1.
+        at_count(&loop.counters.stale_retries, 1)
+        guest.fresh_only = True
+        ex_resolve(loop, guest)
+    else:
+        at_count(&loop.counters.upstream_failures, 1)
+        ex_pause(loop, guest)
+
+
+cdef void up_nonsense(LoopState *loop, Upstream *up) noexcept nogil:
+    """The answer is none that may be passed on."""
+    cdef Guest *guest = up.guest
+    rg_problem(loop, PR_UPSTREAM_NONSENSE, EPROTO, guest.scope.number, 0)
+    if guest.begun:
+        ex_cut(loop, guest)
+    else:
+        ex_refuse(loop, guest, 502)
+
+
+cdef void up_revoke(LoopState *loop, Scope *scope, const uint8_t *address, uint32_t interface) noexcept nogil:
+    """Aborts what is in flight under identities that ended (address NULL: all of the scope), unless its answer has
+    begun."""
+    cdef Link *at = loop.busy.next
+    cdef Upstream *up
+    cdef Guest *guest
+    while at != &loop.busy:
+        up = <Upstream *> at.owner
+        at = at.next
+        guest = up.guest
+        if guest is NULL or guest.scope != scope or guest.begun or up.phase != UP_BUSY:
+            continue
+        if address is not NULL and (guest.interface != interface or memcmp(guest.address, address, 16) != 0):
+            continue
+        at_count(&loop.counters.revoked_in_flight, 1)
+        up_close(loop, up)
+        if guest.repeatable:
+            ex_resolve(loop, guest)
+        else:
+            ex_refuse(loop, guest, 503)
+
+
+cdef void up_flush(LoopState *loop, Upstream *up) noexcept nogil:
+    """Nova's kernel takes bytes of the request again."""
+    cdef Buffer *buffer = up.unsent
+    cdef ssize_t n
+    if buffer is NULL:
+        return
+    n = send(up.socket.fd, buffer.data + buffer.start, buffer.end - buffer.start, MSG_NOSIGNAL)
+    if n < 0:
+        if errno != EAGAIN and errno != EINTR:
+            up_read(loop, up)              # it may have answered before it closed
+        return
+    at_count(&loop.counters.bytes_up, <uint64_t> n)
+    buffer.start += <uint32_t> n
+    if buffer.start < buffer.end:
+        return
+    bf_give(loop, &up.unsent)
+    if st_watch(loop, &up.socket, EPOLLIN) < 0:
+        ex_refuse(loop, up.guest, 503)
+        return
+    ex_sent(loop, up.guest)
+
+
+cdef void up_resume(LoopState *loop, Upstream *up) noexcept nogil:
+    """The guest takes bytes again: so do we."""
+    if st_watch(loop, &up.socket, EPOLLIN) < 0:
+        ex_cut(loop, up.guest)
+
+
+cdef void up_event(LoopState *loop, Upstream *up, uint32_t events) noexcept nogil:
+    cdef int error = 0
+    cdef socklen_t length = sizeof(error)
+    if up.phase == UP_IDLE or up.phase == UP_RELEASED:
+        up_close(loop, up)                 # closed by Nova, or bytes that nobody asked for
+        return
+    if up.phase == UP_CONNECTING:
+        if getsockopt(up.socket.fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0:
+            error = errno
+        if error or events & EPOLLOUT:
+            up_connected(loop, up, error)
+        return
+    if events & EPOLLOUT:
+        up_flush(loop, up)
+        if up.socket.dead or up.phase != UP_BUSY:
+            return
+    if events & (EPOLLIN | EPOLLERR | EPOLLHUP):
+        up_read(loop, up)
+
+
+cdef void up_timeout(LoopState *loop, Upstream *up) noexcept nogil:
+    if up.phase == UP_CONNECTING:
+        up_connected(loop, up, ETIMEDOUT)
+    elif up.phase == UP_IDLE or up.phase == UP_RELEASED:
+        up_close(loop, up)
