@@ -12,6 +12,7 @@ PROJECT_ID = "b7d1c3a95e8f4c02a6d4f1e07b9c3852"
 GUEST_ADDRESS = "127.0.0.1"
 SIGNATURE = hmac.new(SECRET.encode(), INSTANCE_ID.encode(), hashlib.sha256).hexdigest()
 
+FLOOR_HEAD_BYTES = 450
 ANSWER_HEAD_BYTES = 190
 ANSWER_BODY_BYTES = 2048
 
@@ -34,7 +35,7 @@ EXPECTED_VALUES = (INSTANCE_ID, PROJECT_ID, SIGNATURE)
 
 
 def floor_head(upstream_port: int) -> bytes:
-    """The fixed head of about 450 bytes that the floor sends."""
+    """The fixed head that the floor sends, filled up to FLOOR_HEAD_BYTES."""
     lines = [
         "GET /openstack/latest/meta_data.json HTTP/1.1",
         f"Host: 127.0.0.1:{upstream_port}",
@@ -43,8 +44,6 @@ def floor_head(upstream_port: int) -> bytes:
         "Accept: */*",
         *(f"{name}: {value}" for name, value in SET_HEADERS.items()),
         "Connection: keep-alive",
-        "Via: bench-floor",
-        "",
-        "",
+        "X-Padding: ",
     ]
-    return "\r\n".join(lines).encode()
+    return "\r\n".join(lines).encode().ljust(FLOOR_HEAD_BYTES - 4, b"x") + b"\r\n\r\n"

@@ -1,8 +1,8 @@
 """CPU time for each request, by interleaved rounds.
 
-For each scenario all peers are warmed up and wait. Then, in each round, every peer gets a short run, one after the
-other and in a new order each time. What is compared are the ratios inside a round: whatever else the machine does
-in that fraction of a second meets all peers alike.
+For each scenario all peers are warmed up and wait. Then, in each round, every peer gets a short run, one by
+one and in a new order each time. What is compared are the ratios inside a round: whatever else the machine
+does in that fraction of a second meets all peers alike.
 """
 
 import contextlib

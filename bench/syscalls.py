@@ -18,6 +18,7 @@ from bench.scenarios import Scenario
 
 # A traced process is slow to come to rest.
 SETTLE = 0.05
+EXCERPT = 24
 
 
 class StraceError(Exception):
@@ -67,7 +68,7 @@ def count(program: Path, core: int, peer: Running, scenario: Scenario, requests:
     with trace.open("rb") as file:
         file.seek(begin)
         text = file.read(end - begin).decode(errors="replace")
-    return _tally(text, peer.name, scenario.name, requests)
+    return tally(text, peer.name, scenario.name, requests)
 
 
 def _wait_until_traced(tracer: subprocess.Popen[bytes], pids: list[int]) -> None:
@@ -83,7 +84,7 @@ def _wait_until_traced(tracer: subprocess.Popen[bytes], pids: list[int]) -> None
     raise StraceError("strace did not attach")
 
 
-def _tally(text: str, peer: str, scenario: str, requests: int) -> Count:
+def tally(text: str, peer: str, scenario: str, requests: int) -> Count:
     """Lines are "PID name(arguments) = result"; an interrupted call has a second, "<... name resumed>"."""
     threads: dict[str, Counter[str]] = {}
     lines: dict[str, list[str]] = {}
@@ -101,7 +102,7 @@ def _tally(text: str, peer: str, scenario: str, requests: int) -> Count:
     total: Counter[str] = Counter()
     for counter in threads.values():
         total.update(counter)
-    middle = len(lines[busiest]) // 2
+    middle = max(0, len(lines[busiest]) // 2 - EXCERPT // 2)
     return Count(
         scenario,
         peer,
@@ -109,5 +110,5 @@ def _tally(text: str, peer: str, scenario: str, requests: int) -> Count:
         total.total() / requests,
         threads[busiest].total() / requests,
         {name: number / requests for name, number in total.most_common()},
-        lines[busiest][middle : middle + 24],
+        lines[busiest][middle : middle + EXCERPT],
     )
