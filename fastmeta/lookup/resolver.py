@@ -132,6 +132,8 @@ class Resolver:
             return
         self._questions -= len(state.waiting)
         state.waiting.clear()
+        # wait_for of Python before 3.12 swallows the cancellation when the answer has come at the same time.
+        state.generation += 1
         if state.task is not None:
             state.task.cancel()
 

@@ -50,8 +50,9 @@ def test_defaults(tmp_path: Path) -> None:
 def test_values(tmp_path: Path) -> None:
     settings = settings_of(
         tmp_path,
-        f"listen = router:{OTHER}@qrouter-{OTHER}/[::]:9697\nidentity_ttl = 5.5\nlookup_timeout = 0.5\n"
-        "access_log = true\nmax_connections = 7\nmax_parked = 8\nmax_upstream_connections = 9\nhead_timeout = 0.25",
+        f"listen = router:{OTHER}@qrouter-{OTHER}/[::]:9697\nidentity_ttl = 5.5\nlookup_timeout = "
+        "0.5\naccess_log = true\nmax_connections = 7\nmax_parked = 8\nmax_upstream_connections = "
+        "9\nhead_timeout = 0.25",
         "nova_metadata_host = nova.example.org\nnova_metadata_port = 80\ntransport_url = rabbit://unknown\n"
         "state_path = /srv",
     )
@@ -61,13 +62,18 @@ def test_values(tmp_path: Path) -> None:
     assert settings.nova_metadata_port == 80
     assert settings.core["access_log"] == 1
     assert settings.core["head_timeout_ms"] == 250
-    assert [settings.core[f"max_{name}"] for name in ("connections", "parked", "upstream_connections")] == [7, 8, 9]
+    assert [settings.core[f"max_{name}"] for name in ("connections", "parked", "upstream_connections")] == [
+        7,
+        8,
+        9,
+    ]
 
 
 def test_later_files_win_and_neutrons_are_taken(tmp_path: Path) -> None:
     (tmp_path / "neutron.conf").write_text("[DEFAULT]\nstate_path = /srv\n[database]\nconnection = x\n")
     (tmp_path / "agent.ini").write_text(
-        "[DEFAULT]\nnova_metadata_port = 1\n[fastmeta]\nports_file = $state_path/ports.json\n" + f"listen = {LISTEN}\n"
+        "[DEFAULT]\nnova_metadata_port = 1\n[fastmeta]\nports_file = $state_path/ports.json\n"
+        + f"listen = {LISTEN}\n"
     )
     (tmp_path / "last.ini").write_text("[DEFAULT]\nnova_metadata_port = 2\n")
     argv = [f"--config-file={tmp_path / name}" for name in ("neutron.conf", "agent.ini", "last.ini")]
@@ -89,16 +95,26 @@ def test_global_configuration_is_left_alone(tmp_path: Path) -> None:
     assert "metadata_proxy_shared_secret" not in cfg.CONF
 
 
-SECONDS = (
-    "identity_ttl negative_ttl lookup_timeout park_timeout upstream_timeout head_timeout body_timeout write_timeout "
-    "keepalive_timeout drain_timeout"
-).split()
+SECONDS = [
+    "identity_ttl",
+    "negative_ttl",
+    "lookup_timeout",
+    "park_timeout",
+    "upstream_timeout",
+    "head_timeout",
+    "body_timeout",
+    "write_timeout",
+    "keepalive_timeout",
+    "drain_timeout",
+]
 
 
 @pytest.mark.parametrize("name", SECONDS)
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "1e9", "", "1 s", "0x10"])
 def test_bad_seconds(tmp_path: Path, name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=rf"\[fastmeta\] {name}: .*is not a number of seconds from") as caught:
+    with pytest.raises(
+        ConfigError, match=rf"\[fastmeta\] {name}: .*is not a number of seconds from"
+    ) as caught:
         settings_of(tmp_path, f"{name} = {value}")
     assert repr(value) in str(caught.value)
     assert str(tmp_path / "fastmeta.conf") in str(caught.value)
@@ -114,7 +130,9 @@ def test_bad_numbers(tmp_path: Path, name: str, value: str) -> None:
 
 @pytest.mark.parametrize("value", ["0", "65536", "http", "-1", ""])
 def test_bad_nova_port(tmp_path: Path, value: str) -> None:
-    with pytest.raises(ConfigError, match="nova_metadata_port: .*is not a TCP port from 1 to 65535") as caught:
+    with pytest.raises(
+        ConfigError, match=r"nova_metadata_port: .*is not a TCP port from 1 to 65535"
+    ) as caught:
         settings_of(tmp_path, default=f"nova_metadata_port = {value}")
     assert repr(value) in str(caught.value)
 
