@@ -164,7 +164,6 @@ cdef class Loop:
         cdef LoopState *state = self.state
         cdef Mailbox *mailbox = &state.mailbox
         cdef timespec pause
-        cdef uint64_t one = 1
         cdef int tries = 0
         pause.tv_sec = 0
         pause.tv_nsec = 1000000
@@ -179,7 +178,7 @@ cdef class Loop:
                 nanosleep(&pause, NULL)
         mailbox.slots[mailbox.written % RG_MAILBOX] = message[0]
         at_store(&mailbox.written, mailbox.written + 1)
-        write(state.mailbox_socket.fd, &one, sizeof(one))
+        st_signal(state.mailbox_socket.fd)
         return 0
 
     def stop(self, drain_ms=0):
@@ -194,12 +193,11 @@ cdef class Loop:
 
     def events(self):
         cdef LoopState *state = self.state
-        cdef uint64_t signals
         cdef uint64_t written
         cdef Event *event
         found = []
         # First the signal, then the rings: what is written in between signals again.
-        read(state.notify, &signals, sizeof(signals))
+        st_clear_signal(state.notify)
         written = at_load(&state.events.written)
         while state.events.taken != written:
             event = &(<Event *> state.events.slots)[state.events.taken % RG_EVENTS]
@@ -317,7 +315,7 @@ cdef class Loop:
         addresses = list(addresses)
         if not 1 <= len(addresses) <= MAX_TARGETS:
             raise ValueError(f"an upstream has 1 to {MAX_TARGETS} addresses")
-        if not 1 <= len(name) <= MAX_HOST or not hd_is_id(<const uint8_t *> name, len(name)):
+        if not 1 <= len(name) <= MAX_HOST or not hd_is_id(<const uint8_t *> name, <size_t> len(name)):
             raise ValueError(f"{host!r} cannot be the value of a Host header")
         targets = [target_bytes(ip, tcp_port) for ip, tcp_port in addresses]
         memset(&message, 0, sizeof(message))
@@ -325,11 +323,11 @@ cdef class Loop:
         if upstream is NULL:
             raise MemoryError()
         for packed in targets:
-            memcpy(&upstream.targets[n].address, <const uint8_t *> (<bytes> packed), len(packed))
+            memcpy(&upstream.targets[n].address, <const uint8_t *> (<bytes> packed), <size_t> len(packed))
             upstream.targets[n].length = <socklen_t> len(packed)
             n += 1
         upstream.target_n = n
-        memcpy(upstream.host, <const uint8_t *> name, len(name))
+        memcpy(upstream.host, <const uint8_t *> name, <size_t> len(name))
         upstream.host_length = <uint32_t> len(name)
         message.kind = MS_UPSTREAM
         message.payload = upstream
@@ -395,8 +393,9 @@ cdef Identity *new_identity(bytes address, str instance_id, str project_id, byte
     cdef Identity *identity = <Identity *> malloc(sizeof(Identity))
     if identity is NULL:
         raise MemoryError()
-    if hd_identity(identity, <const uint8_t *> address, <const uint8_t *> instance, len(instance),
-                   <const uint8_t *> project, len(project), <const uint8_t *> secret, len(secret)) < 0:
+    if hd_identity(identity, <const uint8_t *> address, <const uint8_t *> instance,
+                   <size_t> len(instance), <const uint8_t *> project, <size_t> len(project),
+                   <const uint8_t *> secret, <size_t> len(secret)) < 0:
         free(identity)
         raise ValueError(
             f"an instance's and a project's id are 1 to {HD_MAX_ID} visible ASCII characters, not "
@@ -472,7 +471,7 @@ def _parse_request_pieces(pieces, size_t max_head=8192):
     memset(&head, 0, sizeof(head))
     for piece in pieces:
         data = data + piece
-        length = h1_parse_request(&head, <const uint8_t *> data, len(data), max_head)
+        length = h1_parse_request(&head, <const uint8_t *> data, <size_t> len(data), max_head)
         if length != 0:
             break
     if length <= 0:
@@ -513,16 +512,17 @@ def _build_request(bytes data not None, bytes identity not None, bytes host not 
     cdef Out out
     cdef uint8_t buffer[SCRATCH]
     memset(&head, 0, sizeof(head))
-    if h1_parse_request(&head, <const uint8_t *> data, len(data), LARGEST_HEAD) <= 0 or len(identity) > HD_MAX_BLOCK:
+    if h1_parse_request(&head, <const uint8_t *> data, <size_t> len(data), LARGEST_HEAD) <= 0 or (
+            len(identity) > HD_MAX_BLOCK):
         raise ValueError("no valid head, or too long an identity")
-    memcpy(block.data, <const uint8_t *> identity, len(identity))
+    memcpy(block.data, <const uint8_t *> identity, <size_t> len(identity))
     block.length = <uint16_t> len(identity)
     out.data = buffer
     out.length = 0
     out.capacity = SCRATCH
     out.overflow = False
-    hd_request(&out, &head, <const uint8_t *> data, &block, <const uint8_t *> host, len(host), content_length)
-    return <bytes> buffer[:out.length]
+    hd_request(&out, &head, <const uint8_t *> data, &block, <const uint8_t *> host, <size_t> len(host), content_length)
+    return <bytes> buffer[:<Py_ssize_t> out.length]
 
 
 def _build_response(bytes data not None, *, bint head_request=False, bint http10=False, bint keep_alive=True):
@@ -531,17 +531,17 @@ def _build_response(bytes data not None, *, bint head_request=False, bint http10
     cdef uint8_t framing
     cdef uint8_t buffer[SCRATCH]
     memset(&head, 0, sizeof(head))
-    if h1_parse_response(&head, <const uint8_t *> data, len(data), LARGEST_HEAD, head_request) <= 0:
+    if h1_parse_response(&head, <const uint8_t *> data, <size_t> len(data), LARGEST_HEAD, head_request) <= 0:
         raise ValueError("no valid head")
     framing = head.framing
     if framing == H1_FRAMING_CHUNKED or framing == H1_FRAMING_CLOSE:
-        framing = H1_FRAMING_CLOSE if http10 else H1_FRAMING_CHUNKED
+        framing = <uint8_t> (H1_FRAMING_CLOSE if http10 else H1_FRAMING_CHUNKED)
     out.data = buffer
     out.length = 0
     out.capacity = SCRATCH
     out.overflow = False
     hd_response(&out, &head, <const uint8_t *> data, framing, not http10, keep_alive)
-    return <bytes> buffer[:out.length]
+    return <bytes> buffer[:<Py_ssize_t> out.length]
 
 
 def _decode_chunked(pieces):
@@ -560,7 +560,7 @@ def _decode_chunked(pieces):
         state = ck_decode(&chunked, data, <size_t> len(copy), &length, &used)
         if state < 0:
             return content, state, 0
-        content += bytes(copy[:length])
+        content += bytes(copy[:<Py_ssize_t> length])
         rest = len(copy) - <Py_ssize_t> used
         if state == CK_DONE:
             break
@@ -569,7 +569,8 @@ def _decode_chunked(pieces):
 
 def _sign(bytes secret not None, bytes message not None):
     cdef uint8_t text[SG_HEX_LENGTH]
-    if sg_sign(<const uint8_t *> secret, len(secret), <const uint8_t *> message, len(message), text) < 0:
+    if sg_sign(<const uint8_t *> secret, <size_t> len(secret),
+               <const uint8_t *> message, <size_t> len(message), text) < 0:
         raise CoreError("OpenSSL cannot sign")
     return (<bytes> text[:SG_HEX_LENGTH]).decode("ascii")
 

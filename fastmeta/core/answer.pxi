@@ -96,7 +96,7 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
     up.framing_down = head.framing
     if head.framing == H1_FRAMING_CHUNKED or head.framing == H1_FRAMING_CLOSE:
         # The length is not known beforehand: chunked, or, for HTTP/1.0, until the connection closes.
-        up.framing_down = H1_FRAMING_CHUNKED if guest.http11 else H1_FRAMING_CLOSE
+        up.framing_down = <uint8_t> (H1_FRAMING_CHUNKED if guest.http11 else H1_FRAMING_CLOSE)
         if not guest.http11:
             guest.keep_alive = False
     if guest.listener.draining:

@@ -43,7 +43,7 @@ cdef int ck_line_byte(Chunked *chunked, uint8_t c) noexcept nogil:
             chunked.digits += 1
             if chunked.digits > CK_MAX_DIGITS:
                 return CK_BAD
-            chunked.left = chunked.left * 16 + ((c & 15) + (9 if c > 57 else 0))
+            chunked.left = chunked.left * 16 + <uint64_t> ((c & 15) + (9 if c > 57 else 0))
             chunked.state = CK_SIZE
             return CK_MORE
         if state == CK_SIZE and c == 13:
@@ -58,7 +58,7 @@ cdef int ck_line_byte(Chunked *chunked, uint8_t c) noexcept nogil:
             return CK_BAD
         chunked.digits = 0
         chunked.last = chunked.left == 0
-        chunked.state = CK_TRAILER_START if chunked.last else CK_CONTENT
+        chunked.state = <uint8_t> (CK_TRAILER_START if chunked.last else CK_CONTENT)
         return CK_MORE
     if state == CK_CONTENT_CR:
         chunked.state = CK_CONTENT_LF
@@ -78,7 +78,7 @@ cdef int ck_line_byte(Chunked *chunked, uint8_t c) noexcept nogil:
         return CK_BAD
     if state == CK_EXTENSION or state == CK_TRAILER_VALUE:
         if c == 13:
-            chunked.state = CK_SIZE_LF if state == CK_EXTENSION else CK_TRAILER_LF
+            chunked.state = <uint8_t> (CK_SIZE_LF if state == CK_EXTENSION else CK_TRAILER_LF)
             return CK_MORE
         return CK_MORE if by_class[c] & BY_VALUE else CK_BAD
     if state == CK_TRAILER_START and c == 13:

@@ -314,7 +314,11 @@ cdef void ex_pause(LoopState *loop, Guest *guest) noexcept nogil:
         ex_refuse(loop, guest, 503)
         return
     guest.phase = GS_PAUSE
-    guest.pause_ms = min(guest.pause_ms * 2, <uint32_t> EX_LONGEST_PAUSE_MS) if guest.pause_ms else EX_FIRST_PAUSE_MS
+    guest.pause_ms *= 2
+    if guest.pause_ms == 0:
+        guest.pause_ms = EX_FIRST_PAUSE_MS
+    elif guest.pause_ms > EX_LONGEST_PAUSE_MS:
+        guest.pause_ms = EX_LONGEST_PAUSE_MS
     if not gs_park(loop, guest, True):
         return
     gs_deadline(loop, guest, min(<uint64_t> guest.pause_ms + st_random(loop, guest.pause_ms), guest.park_left_ms))

@@ -166,7 +166,7 @@ cdef void hd_response(Out *out, const Head *head, const uint8_t *data, uint8_t f
         if nominates and hd_is_nominated(head, data, header):
             continue
         # One copy: the colon and the white space around the value come along as they were.
-        by_put(out, data + header.name_at, header.value_at + header.value_length - header.name_at)
+        by_put(out, data + header.name_at, <size_t> (header.value_at + header.value_length - header.name_at))
         by_text(out, b"\r\n")
     if framing == H1_FRAMING_CHUNKED:
         by_text(out, b"Transfer-Encoding: chunked\r\n")

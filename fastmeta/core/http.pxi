@@ -2,7 +2,8 @@
 #
 # A Head borrows nothing and owns nothing: it keeps offsets into the buffer that it was parsed from, so the buffer may
 # move, but its bytes must stay. Parsing is resumable at line level: no byte is looked at twice for its line end, and no
-# line is parsed twice. The parsers return the length of the head (> 0), 0 when more bytes are needed, or -(HTTP status).
+# line is parsed twice. The parsers return the length of the head (> 0), 0 when more bytes are needed, or minus the
+# HTTP status that refuses it.
 
 cdef enum:
     H1_MAX_HEADERS = 100       # then 431; Neutron's guests send fewer than 20
@@ -72,7 +73,7 @@ cdef struct Head:
     Header headers[H1_MAX_HEADERS]
 
 
-cdef uint8_t h1_known(const uint8_t *name, size_t length) noexcept nogil:
+cdef int h1_known(const uint8_t *name, size_t length) noexcept nogil:
     if length == 4:
         return H1_HOST if by_is(name, b"host", 4) else H1_OTHER
     if length == 5:
@@ -118,7 +119,7 @@ cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexc
     cdef size_t value_at
     cdef size_t value_end = end
     cdef bint underscore = False
-    cdef uint8_t known
+    cdef int known
     cdef Header *header
     cdef const uint8_t *name = data + at
     cdef size_t length
@@ -154,14 +155,14 @@ cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexc
     header.name_length = <uint16_t> length
     header.value_at = <uint16_t> value_at
     header.value_length = <uint16_t> (value_end - value_at)
-    header.known = known
+    header.known = <uint8_t> known
     head.header_n += 1
     if known == H1_OTHER or known >= H1_PASS:
         return 0
     return h1_meaning(head, known, data + value_at, value_end - value_at)
 
 
-cdef int h1_meaning(Head *head, uint8_t known, const uint8_t *value, size_t length) noexcept nogil:
+cdef int h1_meaning(Head *head, int known, const uint8_t *value, size_t length) noexcept nogil:
     """Takes up what a header of our own says. Returns 0, or -(status)."""
     if known == H1_HOST:
         head.host_n += 1
@@ -348,7 +349,7 @@ cdef int h1_response_end(Head *head, bint to_head_request) noexcept nogil:
     elif head.chunked:
         head.framing = H1_FRAMING_CHUNKED
     elif head.has_length:
-        head.framing = H1_FRAMING_LENGTH if head.content_length > 0 else H1_FRAMING_NONE
+        head.framing = <uint8_t> (H1_FRAMING_LENGTH if head.content_length > 0 else H1_FRAMING_NONE)
     else:
         head.framing = H1_FRAMING_CLOSE
     head.keep_alive = head.framing != H1_FRAMING_CLOSE and not head.says_close and (

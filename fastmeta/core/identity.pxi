@@ -36,12 +36,15 @@ cdef Entry *id_find(LoopState *loop, Scope *scope, const uint8_t *address, uint3
 
 cdef void id_grow(LoopState *loop, Scope *scope) noexcept nogil:
     """Doubles the buckets; without memory the lists just get longer."""
-    cdef uint32_t n = scope.bucket_n * 2 if scope.bucket_n else ID_FIRST_BUCKETS
-    cdef Entry **buckets = <Entry **> calloc(n, sizeof(Entry *))
+    cdef uint32_t n = ID_FIRST_BUCKETS
+    cdef Entry **buckets
     cdef Entry *entry
     cdef Entry *following
     cdef uint32_t i
     cdef uint64_t at
+    if scope.bucket_n:
+        n = scope.bucket_n * 2
+    buckets = <Entry **> calloc(n, sizeof(Entry *))
     if buckets is NULL:
         return
     for i in range(scope.bucket_n):
@@ -179,6 +182,7 @@ cdef void id_revoke(LoopState *loop, Scope *scope, const Message *message) noexc
         entry = id_find(loop, scope, message.address, message.interface)
         if entry is not NULL:
             id_revoke_entry(loop, scope, entry)
+        up_revoke(loop, scope, message.address, message.interface)
     else:
         for i in range(scope.bucket_n):
             entry = scope.buckets[i]
@@ -186,7 +190,7 @@ cdef void id_revoke(LoopState *loop, Scope *scope, const Message *message) noexc
                 following = entry.next
                 id_revoke_entry(loop, scope, entry)
                 entry = following
-    up_revoke(loop, scope, message.address if message.kind == MS_REVOKE else NULL, message.interface)
+        up_revoke(loop, scope, NULL, 0)
 
 
 cdef void id_sweep_scope(LoopState *loop, Scope *scope) noexcept nogil:

@@ -316,11 +316,10 @@ cdef void lp_bury(LoopState *loop) noexcept nogil:
 cdef void lp_turn(LoopState *loop) noexcept nogil:
     """One turn: wait, then first what Python says and what Nova answers, then what guests want, then time.
 
-    In this order a revocation is in force before a request of the same turn goes out, and whatever followed an answer on
-    a connection is seen before the connection is used again."""
+    In this order a revocation is in force before a request of the same turn goes out, and whatever followed an answer
+    on a connection is seen before the connection is used again."""
     cdef int n
     cdef int i
-    cdef uint64_t signals
     cdef Socket *socket
     cdef int timeout_ms = tm_timeout(loop)
     if loop.pump_wanted:
@@ -337,8 +336,7 @@ cdef void lp_turn(LoopState *loop) noexcept nogil:
     for i in range(n):
         socket = <Socket *> loop.batch[i].data.ptr
         if socket.kind == ST_MAILBOX:
-            # Whatever is written after this makes it readable again; a failed read means that it is not.
-            read(socket.fd, &signals, sizeof(signals))
+            st_clear_signal(socket.fd)
             lp_mailbox(loop)
         elif socket.kind == ST_UPSTREAM:
             lp_event(loop, socket, loop.batch[i].events)
@@ -352,8 +350,7 @@ cdef void lp_turn(LoopState *loop) noexcept nogil:
     lp_bury(loop)
     if loop.notify_wanted:
         loop.notify_wanted = False
-        signals = 1
-        write(loop.notify, &signals, sizeof(signals))      # full (2^64 - 2) only if it is readable anyway
+        st_signal(loop.notify)
 
 
 cdef int lp_run(LoopState *loop) noexcept nogil:
@@ -409,7 +406,7 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
     ls_init(&loop.dead_guests)
     ls_init(&loop.dead_upstreams)
     ls_init(&loop.dead_listeners)
-    for i in range(TM_SLOTS):
+    for i in range(<uint32_t> TM_SLOTS):
         ls_init(&loop.wheel[i])
     tm_init(&loop.retry, TM_RETRY)
     tm_init(&loop.sweep, TM_SWEEP)

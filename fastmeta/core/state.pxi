@@ -349,7 +349,7 @@ cdef inline void bf_init_data(Buffer *buffer) noexcept nogil:
 cdef Buffer *bf_take(LoopState *loop, bint large) noexcept nogil:
     """An empty buffer, or NULL. Its head is cleared, but for the array of headers."""
     cdef Buffer *buffer
-    cdef size_t size = BF_LARGE if large else BF_SMALL
+    cdef size_t size = <size_t> (BF_LARGE if large else BF_SMALL)
     if large and loop.large is not NULL:
         buffer = loop.large
         loop.large = buffer.next
@@ -440,6 +440,20 @@ cdef void st_unwatch(LoopState *loop, Socket *socket) noexcept nogil:
     if socket.interest:
         epoll_ctl(loop.epoll, EPOLL_CTL_DEL, socket.fd, &event)
         socket.interest = 0
+
+
+cdef void st_signal(int fd) noexcept nogil:
+    """Makes an eventfd readable."""
+    cdef uint64_t one = 1
+    if write(fd, &one, sizeof(one)) < 0:
+        return                             # full (2^64 - 2): it is readable anyway
+
+
+cdef void st_clear_signal(int fd) noexcept nogil:
+    """Whatever is signalled after this makes the eventfd readable again."""
+    cdef uint64_t signals
+    if read(fd, &signals, sizeof(signals)) < 0:
+        return                             # it was not readable
 
 
 cdef void st_read_clock(LoopState *loop) noexcept nogil:

@@ -1,4 +1,5 @@
-# Timers: a wheel of TM_SLOTS lists. Prefix tm_. Insert and remove are O(1); no system call but epoll_wait's own timeout.
+# Timers: a wheel of TM_SLOTS lists. Prefix tm_. Insert and remove are O(1); the only system call is epoll_wait with its
+# own timeout.
 #
 # A record has one timer. Moving its deadline later only stores it: the wheel looks at the old time, sees that the
 # deadline is still ahead, and moves the timer then. So a connection that is busy costs the wheel nothing.

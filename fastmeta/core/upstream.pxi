@@ -1,7 +1,7 @@
 # Connections to Nova: opening, pool, answers. Prefix up_. An Upstream belongs to its guest or to the pool (loop.idle).
 #
-# Rule 3: a connection goes back to the pool only from up_finish, when the request was sent whole, the answer ended where
-# its framing says and nothing followed. Whatever else happens to it, it is closed.
+# Rule 3: a connection goes back to the pool only from an_finish, when the request was sent whole, the answer ended
+# where its framing says and nothing followed. Whatever else happens to it, it is closed.
 
 cdef enum:
     UP_MAX_INTERIM = 8             # 1xx answers before the real one
@@ -108,7 +108,8 @@ cdef void up_failed(LoopState *loop, int error, bint probe) noexcept nogil:
     while n > 1 and pause_ms < UP_LONGEST_PAUSE_MS:
         n -= 1
         pause_ms *= 2
-    pause_ms = min(pause_ms, <uint32_t> UP_LONGEST_PAUSE_MS)
+    if pause_ms > UP_LONGEST_PAUSE_MS:
+        pause_ms = UP_LONGEST_PAUSE_MS
     tm_cancel(&loop.retry)
     tm_set(loop, &loop.retry, loop, loop.now_ms + pause_ms // 2 + st_random(loop, pause_ms))
     if loop.away:
