@@ -15,7 +15,7 @@ from oslo_log import log as logging
 from fastmeta import _core
 from fastmeta.conf.settings import Settings
 from fastmeta.events import EventReader
-from fastmeta.exceptions import ConfigError, CoreError
+from fastmeta.exceptions import CoreError
 from fastmeta.folders import FolderWatcher
 from fastmeta.listeners import Listeners
 from fastmeta.lookup.resolver import Resolver
@@ -114,15 +114,10 @@ class Agent:
 
     def _make_core(self) -> _core.Loop:
         settings = dict(self._settings.core)
-        for name, value in settings.items():
-            _, smallest, largest = _core.SETTINGS[name]
-            if not smallest <= value <= largest:
-                raise _out_of_bounds(name, value, smallest, largest)
         descriptors = raise_descriptor_limit()
         allowed = connections_allowed(descriptors, len(self._settings.listen))
-        default, smallest, largest = _core.SETTINGS["max_connections"]
-        wanted = settings.get("max_connections", default)
-        settings["max_connections"] = max(smallest, min(wanted, allowed, largest))
+        wanted = settings["max_connections"]
+        settings["max_connections"] = min(wanted, allowed)
         LOG.info(
             "%d descriptors allow %d connections of guests; at most %d are taken (max_connections %d)",
             descriptors,
@@ -188,14 +183,6 @@ class Agent:
             # hang.
             LOG.critical("the core did not end %g seconds after it was asked to", seconds)
             os._exit(1)
-
-
-def _out_of_bounds(name: str, value: int, smallest: int, largest: int) -> ConfigError:
-    """An error in the option's unit, for a setting of the core."""
-    if name.endswith("_ms"):
-        right = f"a number of seconds from {smallest / 1000:g} to {largest / 1000:g}"
-        return ConfigError(f"[fastmeta] {name[:-3]} = {value / 1000:g}: right is {right}")
-    return ConfigError(f"[fastmeta] {name} = {value}: right is a number from {smallest} to {largest}")
 
 
 def serve(settings: Settings) -> None:

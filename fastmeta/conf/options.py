@@ -151,21 +151,23 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
     ),
     cfg.Opt(
         "max_connections",
-        type=Whole(1, 10_000_000, "number"),
+        type=Whole(1, 1_000_000, "number"),
+        default=16384,
         help="Connections of guests at once; further ones wait in the kernel's queue. Fewer when the limit "
-        "of descriptors (LimitNOFILE) does not allow so many. By default as the core has it.",
+        "of descriptors (LimitNOFILE) does not allow so many.",
     ),
     cfg.Opt(
         "max_parked",
-        type=Whole(1, 10_000_000, "number"),
+        type=Whole(0, 1_000_000, "number"),
+        default=4096,
         help="Requests that may wait at once for an answer to who they are or for Nova to come back; "
-        "further ones get 503 at once. By default as the core has it.",
+        "further ones get 503 at once.",
     ),
     cfg.Opt(
         "max_upstream_connections",
-        type=Whole(1, 100_000, "number"),
-        help="Connections to Nova's metadata API at once. More than it has workers only fills its queue. "
-        "By default as the core has it.",
+        type=Whole(1, 65536, "number"),
+        default=256,
+        help="Connections to Nova's metadata API at once. More than it has workers only fills its queue.",
     ),
     cfg.BoolOpt(
         "access_log",

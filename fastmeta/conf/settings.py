@@ -31,7 +31,7 @@ _CORE_TIMES = (
     "write_timeout",
     "keepalive_timeout",
 )
-# Options that are settings of the core under the same name; unset, the core's own default counts.
+# Options that are settings of the core under the same name.
 _CORE_NUMBERS = ("max_connections", "max_parked", "max_upstream_connections")
 
 _PREFIXES = {"qdhcp-": ScopeKind.NETWORK, "ovnmeta-": ScopeKind.NETWORK, "qrouter-": ScopeKind.ROUTER}
@@ -55,7 +55,7 @@ class Settings:
     park_timeout: float
     drain_timeout: float
     core: Mapping[str, int]
-    """Settings of the core, by its names; those that nobody set are missing."""
+    """Settings of the core, by its names, within its bounds."""
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Settings:
@@ -85,7 +85,7 @@ class Settings:
         if not netns_dir.startswith("/"):
             raise ConfigError(f"[fastmeta] netns_dir = {netns_dir!r}: must be an absolute path")
         core = {f"{name}_ms": round(reader.own(name) * 1000) for name in _CORE_TIMES}
-        core |= {name: value for name in _CORE_NUMBERS if (value := reader.own(name)) is not None}
+        core |= {name: reader.own(name) for name in _CORE_NUMBERS}
         core["access_log"] = int(reader.own("access_log"))
         return cls(
             nova_metadata_host=reader.default("nova_metadata_host"),

@@ -65,8 +65,7 @@ def _open(
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.is_unspecified else 1)
-            index = socket.if_nametoindex(interface) if interface else 0
-            target = (str(address), tcp_port, 0, index)
+            target = (str(address), tcp_port, 0, _interface_index(interface) if interface else 0)
         else:
             listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         # Both are inherited by the connections that are accepted.
@@ -75,6 +74,13 @@ def _open(
         listener.bind(target)
         listener.listen(BACKLOG)
         return listener.detach()
+
+
+def _interface_index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:  # it comes without a number
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
 
 
 def _advice(error: OSError, tcp_port: int, interface: str | None) -> str:

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
+from fastmeta import _core
 from fastmeta.conf import list_opts
+from fastmeta.conf.options import FASTMETA_GROUP
 from fastmeta.conf.settings import Settings, load
+from fastmeta.conf.types import Seconds, Whole
 from fastmeta.exceptions import ConfigError, UnsafeFileError
 
 NETWORK = "11111111-1111-4111-8111-111111111111"
@@ -44,7 +47,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.core["park_timeout_ms"] == 8000
     assert settings.core["upstream_timeout_ms"] == 60000
     assert settings.core["access_log"] == 0
-    assert "max_connections" not in settings.core
+    # What nobody sets is the core's own default, and every setting has the name that it has there.
+    assert settings.core == {name: _core.SETTINGS[name][0] for name in settings.core}
 
 
 def test_values(tmp_path: Path) -> None:
@@ -121,9 +125,9 @@ def test_bad_seconds(tmp_path: Path, name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["max_connections", "max_parked", "max_upstream_connections"])
-@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "1_000", "9" * 12, "\u0661", ""])
+@pytest.mark.parametrize("value", ["-1", "many", "1.5", "1_000", "9" * 12, "\u0661", ""])
 def test_bad_numbers(tmp_path: Path, name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=rf"\[fastmeta\] {name}: .*is not a number from 1 to") as caught:
+    with pytest.raises(ConfigError, match=rf"\[fastmeta\] {name}: .*is not a number from [01] to") as caught:
         settings_of(tmp_path, f"{name} = {value}")
     assert repr(value) in str(caught.value)
 
@@ -165,6 +169,15 @@ def test_bad_nova_host(tmp_path: Path, value: str) -> None:
 def test_bad_choices(tmp_path: Path, default: str, fastmeta: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         settings_of(tmp_path, fastmeta, default)
+
+
+def test_whatever_an_option_takes_the_core_takes(tmp_path: Path) -> None:
+    for option in dict(list_opts())[FASTMETA_GROUP]:
+        for name, unit in ((option.name, 1), (f"{option.name}_ms", 1000)):
+            if name in _core.SETTINGS and isinstance(option.type, Seconds | Whole):
+                _, smallest, largest = _core.SETTINGS[name]
+                assert smallest <= option.type.min * unit, name
+                assert option.type.max * unit <= largest, name
 
 
 def test_nothing_to_listen_on(tmp_path: Path) -> None:
