@@ -78,10 +78,11 @@ class EventReader:
                     LOG.info("closed: %s", place)
 
     def _problem(self, code: int, number: int, scope: int, listener: int) -> None:
+        # When it goes after it came, or comes after it went, that is news.
         if code == _core.PROBLEM_UPSTREAM_AWAY:
             self._on_upstream_away()
+            self._repeats.forget((_core.PROBLEM_UPSTREAM_BACK, 0, 0))
         elif code == _core.PROBLEM_UPSTREAM_BACK:
-            # The next time that it goes away is news.
             self._repeats.forget((_core.PROBLEM_UPSTREAM_AWAY, 0, 0))
         held_back = self._repeats.admit((code, scope, listener))
         if held_back is None:

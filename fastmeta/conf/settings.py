@@ -62,6 +62,7 @@ class Settings:
         """Raises ConfigError, UnsafeFileError. Takes the secret for bytes in UTF-8, as Nova does."""
         _check_files(conf)
         reader = _Reader(conf)
+        listen = _listen(reader.own("listen"))
         if reader.default("nova_metadata_protocol") == "https":
             raise ConfigError(
                 "nova_metadata_protocol = https: TLS to Nova's metadata API is not there yet; right is "
@@ -91,7 +92,7 @@ class Settings:
             nova_metadata_host=reader.default("nova_metadata_host"),
             nova_metadata_port=reader.default("nova_metadata_port"),
             secret=reader.default("metadata_proxy_shared_secret").encode(),
-            listen=_listen(reader.own("listen")),
+            listen=listen,
             lookup=lookup,
             ports_file=ports_file,
             netns_dir=netns_dir,

@@ -280,7 +280,7 @@ class TestListeners:
             await ip("-n", NAME, "link", "add", "tap0", "type", "bridge")
             await until(lambda: listeners.open == 1)
             complaints = [record for record in caplog.records if "tap0" in record.getMessage()]
-            assert len(complaints) == 2  # once that it fails, once that it listens
+            assert len(complaints) == 1  # of several attempts
             await ip("netns", "del", NAME)
             await until(lambda: listeners.open == 0)
 
