@@ -118,7 +118,7 @@ class Application:
             return _error_page(request, refused)
 
     def _handle(self, request: Request) -> Response:
-        path = _path(request.target)
+        path = _path(request.target) or "/"
         # Nova answers this one before it asks who asks.
         if posixpath.normpath(path) == "/":
             return Response(200, TEXT, _listing(EC2_VERSIONS))

@@ -321,7 +321,8 @@ class _Connection(asyncio.BufferedProtocol):
             response = self._server.application.handle(parsed.request)
             if self._server.log_request:
                 self._server.log_request(parsed.request, response)
-            keep_alive = parsed.keep_alive and not (self._ending and not self._queue)
+            last = self._ending and not self._queue and not self._refused
+            keep_alive = parsed.keep_alive and not last
             out.append(_head(response, keep_alive, parsed.http10))
             if parsed.request.method != "HEAD":
                 out.append(response.body)
