@@ -192,10 +192,10 @@ class StaticSource:
         if content is None:
             return
         old, self._content, self._data = self._content, content, data
-        LOG.info("ports file %s read: %d networks", self._path, len(content.by_network))
         change = Change({}, everything=True) if old is None else content.change_from(old)
         if self._on_change is not None:
             self._on_change(change)
+        LOG.info("ports file %s read: %d networks", self._path, len(content.by_network))
 
 
 def _read(path: str, known: bytes | None) -> tuple[bytes, Content | None]:
