@@ -77,6 +77,23 @@ cdef size_t by_hex(uint8_t *text, uint64_t number) noexcept nogil:
     return n
 
 
+cdef inline size_t by_skip_values(const uint8_t *data, size_t at, size_t end) noexcept nogil:
+    """The place of the first byte in data[at:end] that no field value may hold (BY_VALUE), or end. Eight bytes at a
+    time as long as none is below SP or is DEL; arithmetic on bytes of a word as in Hacker's Delight, section 6-1."""
+    cdef uint64_t word
+    cdef uint64_t turned
+    while end - at >= 8:
+        memcpy(&word, data + at, 8)
+        turned = word ^ <uint64_t> 0x7f7f7f7f7f7f7f7f
+        if (((word - <uint64_t> 0x2020202020202020) & ~word) | ((turned - <uint64_t> 0x0101010101010101) & ~turned)) & (
+                <uint64_t> 0x8080808080808080):
+            break
+        at += 8
+    while at < end and by_class[data[at]] & BY_VALUE:
+        at += 1
+    return at
+
+
 cdef inline bint by_is(const uint8_t *name, const char *lower, size_t length) noexcept nogil:
     """Whether name is lower, but for the case of letters. For token bytes only: then only the two cases of a letter
     give the same byte with the bit 0x20 set, and "-" stands only for itself."""

@@ -135,10 +135,8 @@ cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexc
     while i < end and (data[i] == 32 or data[i] == 9):
         i += 1
     value_at = i
-    while i < end:
-        if not by_class[data[i]] & BY_VALUE:
-            return -400
-        i += 1
+    if by_skip_values(data, i, end) < end:
+        return -400
     while value_end > value_at and (data[value_end - 1] == 32 or data[value_end - 1] == 9):
         value_end -= 1
     if by_unlikely(head.header_n == H1_MAX_HEADERS):
@@ -329,11 +327,7 @@ cdef int h1_status_line(Head *head, const uint8_t *data, size_t at, size_t end) 
         i += 1
     head.reason_at = <uint16_t> i
     head.reason_length = <uint16_t> (end - i)
-    while i < end:
-        if not by_class[data[i]] & BY_VALUE:
-            return -502
-        i += 1
-    return 0
+    return 0 if by_skip_values(data, i, end) == end else -502
 
 
 cdef int h1_response_end(Head *head, bint to_head_request) noexcept nogil:
