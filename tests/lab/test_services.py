@@ -109,7 +109,7 @@ def test_private_files_whatever_the_umask(tmp_path: Path, umask: int) -> None:
 def test_commands_that_fail_are_explained() -> None:
     with pytest.raises(LabError, match="'no-such-program' is not installed"):
         run_command(["no-such-program"])
-    with pytest.raises(LabError, match="ls .*/no/such: .*No such file"):
+    with pytest.raises(LabError, match=r"ls .*/no/such: .*No such file"):
         run_command(["ls", "/no/such"])
     assert run_command(["cat"], "text") == "text"
 
