@@ -27,7 +27,7 @@ INSTRUCTION_PEERS = ("floor", "fastmeta", "haproxy")
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=25, help="rounds (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.06, help="of each run (default: %(default)s)")
     parser.add_argument(
         "--scenario", action="append", choices=SCENARIOS, help="only this one; may be given many times"

@@ -12,12 +12,20 @@ SUBJECT = "fastmeta"
 
 @dataclass(frozen=True)
 class Verdict:
-    """holds is None when it could not be measured."""
+    """holds is None when it could not be measured. uncertainty: how far measured may be off."""
 
     promise: str
     measured: float | None
     limit: float | None
     holds: bool | None
+    uncertainty: float = 0
+
+    @property
+    def close_call(self) -> bool:
+        """Measured, but nearer to the limit than the measurement is exact: more rounds would tell."""
+        if self.measured is None or self.limit is None:
+            return False
+        return abs(self.measured - self.limit) < self.uncertainty
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -35,9 +43,10 @@ def judge(results: Results) -> list[Verdict]:
 
 
 def _cpu(scenario: str, base: str, limit: float, ratio: Spread | None) -> Verdict:
-    measured = ratio.median if ratio else None
     promise = f"CPU/request, {scenario}: at most {limit:.2f} x {base}"
-    return Verdict(promise, measured, limit, None if measured is None else measured <= limit)
+    if ratio is None:
+        return Verdict(promise, None, limit, None)
+    return Verdict(promise, ratio.median, limit, ratio.median <= limit, ratio.uncertainty)
 
 
 def _system_calls(results: Results, scenario: str, more: float) -> Verdict:

@@ -89,7 +89,12 @@ def instructions(results: Results) -> str:
 def promises(verdicts: Sequence[Verdict]) -> str:
     words = {True: "holds", False: "DOES NOT HOLD", None: "NOT MEASURED"}
     rows = [("promise", "measured", "limit", "")]
-    rows += [(v.promise, _plain(v.measured), _plain(v.limit), words[v.holds]) for v in verdicts]
+    for verdict in verdicts:
+        measured = _plain(verdict.measured)
+        if verdict.uncertainty:
+            measured += f" +- {verdict.uncertainty:.2f}"
+        word = words[verdict.holds] + (" (close: take more --rounds)" if verdict.close_call else "")
+        rows.append((verdict.promise, measured, _plain(verdict.limit), word))
     return table(rows)
 
 

@@ -6,6 +6,7 @@ does in that fraction of a second meets all peers alike.
 """
 
 import contextlib
+import math
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -39,20 +40,26 @@ class Sample:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with its quartiles."""
+    """A median with its quartiles, and how many values it is of."""
 
     median: float
     low: float
     high: float
+    values: int
+
+    @property
+    def uncertainty(self) -> float:
+        """How far the median itself may be off (the notch of a box plot: about 95 %)."""
+        return 1.57 * (self.high - self.low) / math.sqrt(self.values)
 
 
 def spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     if len(values) == 1:
-        return Spread(values[0], values[0], values[0])
+        return Spread(values[0], values[0], values[0], 1)
     quartiles = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(statistics.median(values), quartiles[0], quartiles[2])
+    return Spread(statistics.median(values), quartiles[0], quartiles[2], len(values))
 
 
 def take(

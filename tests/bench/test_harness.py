@@ -49,8 +49,8 @@ def test_ratios_are_of_one_round_each():
 
 def test_spread():
     assert rounds.spread([]) is None
-    assert rounds.spread([3]) == rounds.Spread(3, 3, 3)
-    assert rounds.spread([1, 2, 3, 4, 100]) == rounds.Spread(3, 2, 4)
+    assert rounds.spread([3]) == rounds.Spread(3, 3, 3, 1)
+    assert rounds.spread([1, 2, 3, 4, 100]) == rounds.Spread(3, 2, 4, 5)
 
 
 def test_promises_that_hold():
@@ -68,6 +68,16 @@ def test_promises_that_hold():
 )
 def test_promises_that_do_not_hold(found, broken):
     assert [i for i, verdict in enumerate(judge(found)) if verdict.holds is False] == broken
+
+
+def test_a_close_call_is_called_one():
+    found = results(11.4)
+    found.samples += [sample("fastmeta", 3, 50), sample("floor", 3, 40)]
+    first = judge(found)[0]
+    assert first.holds is True
+    assert first.close_call
+    assert "holds (close" in report.promises([first])
+    assert not judge(results(11.4))[0].close_call
 
 
 def test_wrong_answers_break_a_promise():
