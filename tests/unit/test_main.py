@@ -85,7 +85,7 @@ def test_agent_says_what_is_wrong_in_one_line(tmp_path: Path, lines: str, text: 
     if lines.endswith("!"):
         ports.chmod(0o666)
     if lines[-1:] in ("@", "!"):
-        lines = f"listen = network:{NETWORK}@127.0.0.1:18736\nports_file = {ports}"
+        lines = f"listen = network:{NETWORK}@127.0.0.1:1\nports_file = {ports}"
     config = tmp_path / "fastmeta.conf"
     config.write_text(f"[DEFAULT]\nmetadata_proxy_shared_secret = s3cret\n[fastmeta]\n{lines}\n")
     result = fastmeta("agent", "--config-file", str(config))

@@ -18,8 +18,8 @@ def python(script: str) -> str:
 def test_forbid_dumps() -> None:
     assert (
         python(
-            "import ctypes\nfrom fastmeta.process import forbid_dumps\nget = lambda: ctypes.CDLL(None).prctl(3)\n"
-            "before = get()\nforbid_dumps()\nprint(before, get())"
+            "import ctypes\nfrom fastmeta.process import forbid_dumps\n"
+            "get = lambda: ctypes.CDLL(None).prctl(3)\nbefore = get()\nforbid_dumps()\nprint(before, get())"
         )
         == "1 0"
     )
