@@ -210,6 +210,10 @@ cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end)
         i += 1
     if i == at or i == end or data[i] != 32 or i - at > H1_MAX_METHOD:
         return -400
+    # Its target is an authority (RFC 9112 section 3.2.3), and who knows it ends the request and the answer at their heads
+    # (section 6.3): with any other target the framing depends on the reader. Nobody should make a case of its case.
+    if by_unlikely(i - at == 7 and by_is(data + at, b"connect", 7)):
+        return -400
     head.method_at = <uint16_t> at
     head.method_length = <uint16_t> (i - at)
     i += 1
