@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -84,10 +85,14 @@ class _Visit(Generic[Result]):
         return self._results[0]
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """For setns(2): os.setns exists only from Python 3.12."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _setns(path: str, fd: int) -> None:
-    # os.setns exists only from Python 3.12.
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWNET)) == 0:
+    if _libc().setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWNET)) == 0:
         return
     code = ctypes.get_errno()
     if code == errno.EPERM:
