@@ -93,87 +93,9 @@ cdef void ex_resolve(LoopState *loop, Guest *guest) noexcept nogil:
 cdef void ex_ready(LoopState *loop, Guest *guest) noexcept nogil:
     """The identity is good. A body that is to go up in one piece must be here first."""
     if guest.gathers and guest.body_missing:
-        ex_gather(loop, guest)
+        bd_gather(loop, guest)
     else:
         ex_place(loop, guest)
-
-
-cdef void ex_gather(LoopState *loop, Guest *guest) noexcept nogil:
-    """Starts to gather the body: what came with the head first."""
-    cdef Buffer *buffer = guest.received
-    guest.phase = GS_GATHER
-    guest.body = bf_take(loop, True)
-    if guest.body is NULL:
-        rg_problem(loop, PR_MEMORY, ENOMEM, guest.scope.number, 0)
-        ex_refuse(loop, guest, 503)
-        return
-    guest.consumed -= guest.body_here
-    guest.body_here = 0
-    gs_deadline(loop, guest, loop.settings.body_timeout_ms)
-    if buffer.end - buffer.start > guest.consumed and not ex_gather_bytes(loop, guest):
-        return
-    if guest.body_missing:
-        ex_continue(loop, guest)
-        if not guest.socket.dead:
-            gs_want_input(loop, guest)
-
-
-cdef void ex_continue(LoopState *loop, Guest *guest) noexcept nogil:
-    """RFC 9110 section 10.1.1: the guest waits for this before it sends its body."""
-    if guest.continue_wanted:
-        guest.continue_wanted = False
-        if gs_send(loop, guest, <const uint8_t *> b"HTTP/1.1 100 Continue\r\n\r\n", 25):
-            guest.begun = False            # not yet the answer
-            if guest.out is not NULL:
-                gs_close(loop, guest, True)    # 25 bytes into an empty send buffer
-
-
-cdef bint ex_gather_bytes(LoopState *loop, Guest *guest) noexcept nogil:
-    """Takes body bytes out of guest.received behind `consumed`. When that was all of it the request goes on (and False
-    is returned, as when it was refused)."""
-    cdef Buffer *buffer = guest.received
-    cdef uint8_t *data = buffer.data + buffer.start + guest.consumed
-    cdef size_t length = buffer.end - buffer.start - guest.consumed
-    cdef size_t content = length
-    cdef size_t used = length
-    cdef int state = CK_MORE
-    if buffer.head.framing == H1_FRAMING_CHUNKED:
-        state = ck_decode(&guest.chunked, data, length, &content, &used)
-        if state < 0:
-            ex_refuse(loop, guest, 400)
-            return False
-    elif length >= guest.body_left:
-        content = <size_t> guest.body_left
-        used = content
-        state = CK_DONE
-    if content > guest.body.capacity - guest.body.end:
-        ex_refuse(loop, guest, 413)
-        return False
-    memcpy(guest.body.data + guest.body.end, data, content)
-    guest.body.end += <uint32_t> content
-    if buffer.head.framing == H1_FRAMING_LENGTH:
-        guest.body_left -= content
-    # The head must stay, for the upstream; what follows it has been used.
-    memmove(data, data + used, length - used)
-    buffer.end -= <uint32_t> used
-    if state == CK_MORE:
-        return True
-    guest.body_missing = False
-    guest.body_left = 0
-    guest.body_length = <int64_t> guest.body.end
-    ex_resolve(loop, guest)                # gathering took time: the identity may have ended
-    return False
-
-
-cdef void ex_gather_read(LoopState *loop, Guest *guest) noexcept nogil:
-    cdef Buffer *buffer = guest.received
-    cdef ssize_t n = recv(guest.socket.fd, buffer.data + buffer.end, buffer.capacity - buffer.end, 0)
-    if n <= 0:
-        if n == 0 or (errno != EAGAIN and errno != EINTR):
-            gs_close(loop, guest, False)
-        return
-    buffer.end += <uint32_t> n
-    ex_gather_bytes(loop, guest)
 
 
 cdef void ex_place(LoopState *loop, Guest *guest) noexcept nogil:
@@ -265,46 +187,11 @@ cdef void ex_sent(LoopState *loop, Guest *guest) noexcept nogil:
         guest.phase = GS_SEND
         gs_deadline(loop, guest, loop.settings.body_timeout_ms)
     if guest.up.unsent is NULL:
-        ex_continue(loop, guest)
+        bd_continue(loop, guest)
         if not guest.socket.dead:
             gs_want_input(loop, guest)
     elif st_watch(loop, &guest.socket, 0) < 0:
         gs_close(loop, guest, False)
-
-
-cdef void ex_stream_read(LoopState *loop, Guest *guest) noexcept nogil:
-    """The next part of a body that is too large to be gathered, from the guest to Nova."""
-    cdef Upstream *up = guest.up
-    cdef size_t wanted = SCRATCH
-    cdef ssize_t n
-    cdef ssize_t sent
-    if up.unsent is not NULL:
-        if st_watch(loop, &guest.socket, 0) < 0:
-            gs_close(loop, guest, False)
-        return
-    if guest.body_left < wanted:
-        wanted = <size_t> guest.body_left
-    n = recv(guest.socket.fd, loop.scratch, wanted, 0)
-    if n <= 0:
-        if n == 0 or (errno != EAGAIN and errno != EINTR):
-            gs_close(loop, guest, False)
-        return
-    guest.body_left -= <uint64_t> n
-    guest.body_missing = guest.body_left > 0
-    sent = send(up.socket.fd, loop.scratch, <size_t> n, MSG_NOSIGNAL)
-    if sent < 0:
-        if errno != EAGAIN and errno != EINTR:
-            # It may have answered before it closed: look for that first.
-            up_read(loop, up)
-            return
-        sent = 0
-    at_count(&loop.counters.bytes_up, <uint64_t> sent)
-    if sent < n:
-        up.unsent = bf_copy(loop, loop.scratch + sent, <size_t> (n - sent))
-        if up.unsent is NULL or st_watch(loop, &up.socket, EPOLLIN | EPOLLOUT) < 0:
-            ex_refuse(loop, guest, 503)
-            return
-    ex_sent(loop, guest)
 
 
 cdef void ex_pause(LoopState *loop, Guest *guest) noexcept nogil:

@@ -244,10 +244,10 @@ cdef void gs_read(LoopState *loop, Guest *guest) noexcept nogil:
     cdef Buffer *buffer
     cdef ssize_t n
     if guest.phase == GS_GATHER:
-        ex_gather_read(loop, guest)
+        bd_gather_read(loop, guest)
         return
     if guest.phase == GS_SEND:
-        ex_stream_read(loop, guest)
+        bd_stream_read(loop, guest)
         return
     if guest.phase == GS_LINGER:
         n = recv(guest.socket.fd, loop.scratch, SCRATCH, 0)

@@ -1,0 +1,188 @@
+# Listeners: accepting connections, and ending. Prefix ln_. A listener owns its descriptor; its guests are in .guests.
+
+cdef enum:
+    LN_DRAIN_MS = 2000             # rule 9: what we decide ourselves ends what is in flight, so long at most
+    LN_DRAIN_ACCEPTS = 65536       # of the accept queue
+    LN_PAUSE_MS = 100              # without descriptors
+
+
+cdef bint ln_make_room(LoopState *loop) noexcept nogil:
+    """Closes one connection that does nothing: the oldest idle guest's, else an unused one to Nova."""
+    if not ls_is_empty(&loop.idle_guests):
+        gs_close(loop, <Guest *> loop.idle_guests.next.owner, False)
+        return True
+    if not ls_is_empty(&loop.idle):
+        up_close(loop, <Upstream *> loop.idle.previous.owner)
+        return True
+    return False
+
+
+cdef void ln_pause(LoopState *loop, Listener *listener) noexcept nogil:
+    """Leaves new connections in the kernel's queue for a while, instead of spinning on them."""
+    if not listener.paused and st_watch(loop, &listener.socket, 0) == 0:
+        listener.paused = True
+        tm_set(loop, &loop.accept, loop, loop.now_ms + LN_PAUSE_MS)
+
+
+cdef void ln_resume(LoopState *loop) noexcept nogil:
+    """Accepts again everywhere."""
+    cdef Link *at = loop.scopes.next
+    cdef Link *inner
+    cdef Scope *scope
+    cdef Listener *listener
+    while at != &loop.scopes:
+        scope = <Scope *> at.owner
+        at = at.next
+        inner = scope.listeners.next
+        while inner != &scope.listeners:
+            listener = <Listener *> inner.owner
+            inner = inner.next
+            if listener.paused and st_watch(loop, &listener.socket, EPOLLIN) == 0:
+                listener.paused = False
+
+
+cdef void ln_turn_away(LoopState *loop, Listener *listener, int fd) noexcept nogil:
+    """The bound on connections is reached and all of them work: 503 at once (rule 6)."""
+    cdef uint8_t answer[HD_MAX_ANSWER]
+    cdef Out out
+    rg_problem(loop, PR_CONNECTIONS_FULL, 0, listener.scope.number, listener.number)
+    out.data = answer
+    out.length = 0
+    out.capacity = HD_MAX_ANSWER
+    out.overflow = False
+    hd_answer(&out, 503, 1 + st_random(loop, 3), False, True, False)
+    # The request is read so that the close does not become a reset, which could overtake the answer.
+    recv(fd, loop.scratch, SCRATCH, 0)
+    send(fd, out.data, out.length, MSG_NOSIGNAL)
+    at_count(&loop.counters.requests, 1)
+    at_count(&loop.counters.refused, 1)
+    at_count(&loop.counters.answers_5xx, 1)
+    close(fd)
+
+
+cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
+    """Takes one connection. It is read at once: with TCP_DEFER_ACCEPT its request is here already. False when there
+    was none."""
+    cdef sockaddr_storage peer
+    cdef socklen_t length = sizeof(peer)
+    cdef Guest *guest
+    cdef int error
+    cdef int fd = accept4(listener.socket.fd, <sockaddr *> &peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    if fd < 0:
+        error = errno
+        if error == EAGAIN:
+            return False
+        if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
+            rg_problem(loop, PR_DESCRIPTORS, error, listener.scope.number, listener.number)
+            if not ln_make_room(loop):
+                ln_pause(loop, listener)
+            return False
+        # accept(2): errors of the connection itself are reported here too, and mean only that one.
+        if error != EINTR and error != ECONNABORTED and error != EPROTO:
+            rg_problem(loop, PR_ACCEPT, error, listener.scope.number, listener.number)
+            ln_pause(loop, listener)
+        return False
+    if at_read(&loop.counters.connections_open) >= loop.settings.max_connections:
+        if ls_is_empty(&loop.idle_guests):
+            ln_turn_away(loop, listener, fd)
+            return True
+        gs_close(loop, <Guest *> loop.idle_guests.next.owner, False)
+    guest = gs_new(loop, listener, fd, &peer)
+    if guest is not NULL:
+        gs_read(loop, guest)
+    return True
+
+
+cdef void ln_add(LoopState *loop, const Message *message) noexcept nogil:
+    cdef Scope *scope = sc_find(loop, message.scope)
+    cdef Listener *listener = NULL
+    if scope is not NULL:
+        listener = <Listener *> calloc(1, sizeof(Listener))
+    if listener is NULL:
+        rg_problem(loop, PR_MEMORY, ENOMEM, message.scope, message.listener)
+        close(message.fd)
+        return
+    listener.socket.fd = message.fd
+    listener.socket.kind = ST_LISTENER
+    listener.number = message.listener
+    listener.scope = scope
+    ls_init(&listener.guests)
+    tm_init(&listener.timer, ST_LISTENER)
+    ls_insert(&scope.listeners, &listener.link, listener)
+    loop.listener_n += 1
+    if st_watch(loop, &listener.socket, EPOLLIN) < 0:
+        rg_problem(loop, PR_ACCEPT, errno, message.scope, message.listener)
+        ln_abort(loop, listener)
+
+
+cdef void ln_end(LoopState *loop, Listener *listener) noexcept nogil:
+    """Nothing of it is left: says so, and leaves its memory to the end of the batch."""
+    cdef Event event
+    if listener.socket.dead:
+        return
+    listener.socket.dead = True
+    listener.draining = False
+    tm_cancel(&listener.timer)
+    ls_remove(&listener.link)
+    ls_insert(&loop.dead_listeners, &listener.link, listener)
+    loop.listener_n -= 1
+    memset(&event, 0, sizeof(Event))
+    event.kind = EV_LISTENER_CLOSED
+    event.listener = listener.number
+    rg_event(loop, &event)
+
+
+cdef void ln_abort(LoopState *loop, Listener *listener) noexcept nogil:
+    """Rule 9: the namespace is gone. Listener and connections close now; nothing lingers."""
+    listener.draining = False
+    if listener.socket.fd >= 0:
+        close(listener.socket.fd)
+        listener.socket.fd = -1
+    while not ls_is_empty(&listener.guests):
+        gs_close(loop, <Guest *> listener.guests.next.owner, True)
+    ln_end(loop, listener)
+
+
+cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexcept nogil:
+    """Our own decision: takes what is queued, closes, and lets requests in progress end."""
+    cdef Link *at
+    cdef Guest *guest
+    cdef uint32_t n = 0
+    if listener.draining or listener.socket.dead:
+        return
+    while n < LN_DRAIN_ACCEPTS and not listener.paused and ln_accept(loop, listener):
+        n += 1
+    close(listener.socket.fd)              # epoll forgets it too
+    listener.socket.fd = -1
+    listener.socket.interest = 0
+    listener.paused = False
+    # A connection between requests gets one more look: its next request may be here already.
+    at = listener.guests.next
+    while at != &listener.guests:
+        guest = <Guest *> at.owner
+        at = at.next
+        guest.keep_alive = False
+        if guest.phase == GS_IDLE:
+            gs_read(loop, guest)
+            if not guest.socket.dead and guest.phase == GS_IDLE:
+                gs_close(loop, guest, False)
+    if listener.guest_n == 0:
+        ln_end(loop, listener)
+        return
+    listener.draining = True
+    tm_set(loop, &listener.timer, listener, loop.now_ms + wait_ms)
+
+
+cdef Listener *ln_find(LoopState *loop, uint32_t number) noexcept nogil:
+    cdef Link *at = loop.scopes.next
+    cdef Link *inner
+    cdef Scope *scope
+    while at != &loop.scopes:
+        scope = <Scope *> at.owner
+        inner = scope.listeners.next
+        while inner != &scope.listeners:
+            if (<Listener *> inner.owner).number == number:
+                return <Listener *> inner.owner
+            inner = inner.next
+        at = at.next
+    return NULL
