@@ -49,7 +49,7 @@ cdef bint bd_gather_bytes(LoopState *loop, Guest *guest) noexcept nogil:
         content = <size_t> guest.body_left
         used = content
         state = CK_DONE
-    if content > guest.body.capacity - guest.body.end:
+    if content > guest.body.capacity - guest.body.end or guest.body.end + content > loop.settings.max_body:
         ex_refuse(loop, guest, 413)
         return False
     memcpy(guest.body.data + guest.body.end, data, content)

@@ -128,6 +128,18 @@ cdef void gs_park_deadline(LoopState *loop, Guest *guest) noexcept nogil:
     tm_set(loop, &guest.timer, guest, deadline_ms)
 
 
+cdef void gs_park_turns(LoopState *loop, Guest *guest, bint counts) noexcept nogil:
+    """A parked request goes on waiting, but what it waits for is away now (counts), or is only busy."""
+    if guest.park_counts == counts:
+        return
+    gs_unpark(loop, guest)
+    guest.parked = True
+    guest.park_counts = counts
+    guest.parked_at_us = loop.now_us
+    at_count(&loop.counters.parked, 1)
+    gs_park_deadline(loop, guest)
+
+
 cdef void gs_unpark(LoopState *loop, Guest *guest) noexcept nogil:
     """The wait is over, well or badly; no wait is fine too."""
     cdef uint64_t waited_us

@@ -92,8 +92,6 @@ cdef void up_connected(LoopState *loop, Upstream *up, int error) noexcept nogil:
 
 cdef void up_failed(LoopState *loop, int error, bint probe) noexcept nogil:
     """Nova takes no connections: it rests a little, whoever waits is parked. probe: this was the one try."""
-    cdef Guest *guest
-    cdef Link *at
     cdef uint32_t pause_ms = UP_FIRST_PAUSE_MS
     cdef uint32_t n
     at_count(&loop.counters.upstream_failures, 1)
@@ -112,18 +110,19 @@ cdef void up_failed(LoopState *loop, int error, bint probe) noexcept nogil:
         pause_ms = UP_LONGEST_PAUSE_MS
     tm_cancel(&loop.retry)
     tm_set(loop, &loop.retry, loop, loop.now_ms + pause_ms // 2 + st_random(loop, pause_ms))
-    if loop.away:
-        return
-    loop.away = True
-    at = loop.places.next
+    if not loop.away:
+        loop.away = True
+        up_tell_waiting(loop)
+
+
+cdef void up_tell_waiting(LoopState *loop) noexcept nogil:
+    """Those who wait for a place have other deadlines while Nova is away than while it is busy (rule 6)."""
+    cdef Link *at = loop.places.next
+    cdef Guest *guest
     while at != &loop.places:
         guest = <Guest *> at.owner
         at = at.next
-        if not guest.park_counts:
-            guest.parked_us += loop.now_us - guest.parked_at_us
-            guest.parked_at_us = loop.now_us
-            guest.park_counts = True
-            gs_park_deadline(loop, guest)
+        gs_park_turns(loop, guest, loop.away)
 
 
 cdef void up_back(LoopState *loop) noexcept nogil:
@@ -131,6 +130,7 @@ cdef void up_back(LoopState *loop) noexcept nogil:
     if not loop.away:
         return
     loop.away = False
+    up_tell_waiting(loop)
     tm_cancel(&loop.retry)
     loop.problem_at_ms[PR_UPSTREAM_AWAY] = 0
     rg_problem(loop, PR_UPSTREAM_BACK, 0, 0, 0)
