@@ -1,4 +1,5 @@
-"""The chunked transfer coding, RFC 9112 section 7.1: strict, resumable at every byte, bounded in what is not content."""
+"""The chunked transfer coding, RFC 9112 section 7.1: strict, resumable at every byte, and bounded in
+what is not content."""
 
 from __future__ import annotations
 

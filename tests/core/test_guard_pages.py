@@ -1,4 +1,4 @@
-"""No parser reads a byte before or behind its input: the input lies between two pages that may not be touched.
+"""No parser reads a byte before or behind its input, which lies between two pages that may not be touched.
 
 An over-read does not fail these tests, it kills them (SIGSEGV); the last test shows that it would."""
 
@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 

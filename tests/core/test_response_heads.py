@@ -1,5 +1,5 @@
-"""Heads of answers: as strict as of requests, since an answer that is framed ambiguously could desynchronise a
-connection that several tenants use. And the table of framings, RFC 9112 section 6.3."""
+"""Heads of answers: as strict as of requests, since an answer that is framed ambiguously could desynchronise
+a connection that several tenants use. And the table of framings, RFC 9112 section 6.3."""
 
 from __future__ import annotations
 
