@@ -32,14 +32,14 @@ def test_a_killed_lab_is_removed_and_a_living_one_is_not(clean_machine: None) ->
         try:
             assert (NETNS_FOLDER / namespace).exists()
             with Lab() as lab:
-                assert lab.leftovers == [], "its owner lives"
+                assert namespace not in lab.leftovers, "its owner lives"
                 assert (NETNS_FOLDER / namespace).exists()
         finally:
             process.kill()
     assert (NETNS_FOLDER / namespace).exists()
     with Lab() as lab:
         assert namespace in lab.leftovers
-        assert len(lab.leftovers) == 2, "and the switch"
+        assert any(name.endswith("-switch") for name in lab.leftovers)
         assert not (NETNS_FOLDER / namespace).exists()
 
 
