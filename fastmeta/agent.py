@@ -70,9 +70,6 @@ class Agent:
             lookup_timeout=settings.lookup_timeout,
             park_timeout=settings.park_timeout,
         )
-        for number, scope in listeners.scopes.items():
-            core.add_scope(number)
-            resolver.add_scope(number, scope)
         upstream = Upstream(core, settings.nova_metadata_host, settings.nova_metadata_port)
         events = EventReader(
             core,
@@ -88,6 +85,9 @@ class Agent:
         # Nothing of what follows may keep the thread from being ended.
         thread.start()
         try:
+            for number, scope in listeners.scopes.items():
+                core.add_scope(number)
+                resolver.add_scope(number, scope)
             loop.add_reader(core.fileno(), events.read)
             upstream.start()
             await source.start(resolver.changed)

@@ -324,15 +324,20 @@ class TestGathering:
 
     def test_a_scope_that_is_removed_is_not_answered(self) -> None:
         async def test(bench: Bench) -> None:
+            async def removes_meanwhile() -> Answer:
+                bench.resolver.remove_scope(1)
+                return answer(port(1, A5))
+
+            bench.source.replies = [removes_meanwhile]
             bench.miss(A5)
-            await asyncio.sleep(0)
-            bench.resolver.remove_scope(1)
+            await bench.until(lambda: len(bench.source.asked) == 1)
             bench.resolver.remove_scope(1)
             bench.miss(A5)
             await asyncio.sleep(0.02)
             assert bench.table.calls == []
+            assert len(bench.source.asked) == 1
 
-        run(Source(answer(port(1, A5))), test)
+        run(Source(answer()), test)
 
 
 class TestTime:
