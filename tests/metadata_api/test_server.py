@@ -283,9 +283,8 @@ def test_connections_are_bounded() -> None:
     with running(Limits(connections=2)) as (server, address), ExitStack() as stack:
         kept = [stack.enter_context(connect(address)) for _ in range(2)]
         wait_for(lambda: server.connections == 2)
-        with connect(address) as third:
-            with suppress(ConnectionResetError):
-                assert third.recv(1) == b""
+        with connect(address) as third, suppress(ConnectionResetError):
+            assert third.recv(1) == b""
         for connection in kept:
             connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
             one_answer(connection)
