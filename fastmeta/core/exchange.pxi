@@ -119,6 +119,8 @@ cdef inline bint ex_is_place(const LoopState *loop, const Guest *guest) noexcept
 cdef void ex_take(LoopState *loop, Guest *guest) noexcept nogil:
     """Takes a kept connection (rule 3: only for what may be repeated), or opens one."""
     cdef Upstream *up
+    if by_unlikely(loop.batch_full):
+        up_check_idle(loop)
     if by_likely(guest.repeatable and not guest.fresh_only and not loop.probing and not ls_is_empty(&loop.idle)):
         up = <Upstream *> loop.idle.next.owner
         up_engage(loop, up, guest)

@@ -58,7 +58,7 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct linger:
         int l_onoff
         int l_linger
-    enum: AF_INET, AF_INET6, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR
+    enum: AF_INET, AF_INET6, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR
     enum: SOL_SOCKET, SO_ERROR, SO_LINGER
     int socket(int domain, int kind, int protocol)
     int connect(int fd, const sockaddr *address, socklen_t length)

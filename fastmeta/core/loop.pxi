@@ -126,10 +126,11 @@ cdef void lp_bury(LoopState *loop) noexcept nogil:
 
 
 cdef void lp_turn(LoopState *loop) noexcept nogil:
-    """One turn: wait, then first what Python says and what Nova answers, then what guests want, then time.
+    """One turn: wait, then first unused connections to Nova, then what Python says and what Nova answers, then what guests
+    want, then time.
 
-    In this order a revocation is in force before a request of the same turn goes out, and whatever followed an answer
-    on a connection is seen before the connection is used again."""
+    In this order a revocation is in force before a request of the same turn goes out, and whatever came on an unused
+    connection is seen before anything of this turn can use it."""
     cdef int n
     cdef int i
     cdef Socket *socket
@@ -142,15 +143,18 @@ cdef void lp_turn(LoopState *loop) noexcept nogil:
             loop.failed = errno
         return
     st_read_clock(loop)
-    if n < MAX_EVENTS:
-        up_merge(loop)
-    lp_mailbox(loop)
+    loop.batch_full = n == MAX_EVENTS
+    up_merge(loop)
     for i in range(n):
         socket = <Socket *> loop.batch[i].data.ptr
         if socket.kind == ST_MAILBOX:
             st_clear_signal(socket.fd)
-            lp_mailbox(loop)
-        elif socket.kind == ST_UPSTREAM:
+        elif socket.kind == ST_UPSTREAM and (<Upstream *> socket).phase == UP_IDLE:
+            lp_event(loop, socket, loop.batch[i].events)
+    lp_mailbox(loop)
+    for i in range(n):
+        socket = <Socket *> loop.batch[i].data.ptr
+        if socket.kind == ST_UPSTREAM:
             lp_event(loop, socket, loop.batch[i].events)
     for i in range(n):
         socket = <Socket *> loop.batch[i].data.ptr

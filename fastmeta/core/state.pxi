@@ -298,6 +298,7 @@ cdef struct LoopState:
     bint probing               # one request tries whether it does again
     uint32_t failures          # in a row
     bint pump_wanted           # guests may have a place now
+    bint batch_full            # epoll had perhaps more to report than there was room for
     Timer retry
     Timer sweep
     Timer accept

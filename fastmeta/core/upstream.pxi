@@ -223,6 +223,18 @@ cdef void up_merge(LoopState *loop) noexcept nogil:
         loop.pump_wanted = True
 
 
+cdef void up_check_idle(LoopState *loop) noexcept nogil:
+    """Epoll may not have reported everything: looks itself whether the connection that is used next is quiet, and closes
+    those that are not."""
+    cdef Upstream *up
+    cdef uint8_t first
+    while not ls_is_empty(&loop.idle):
+        up = <Upstream *> loop.idle.next.owner
+        if recv(up.socket.fd, &first, 1, MSG_PEEK) < 0 and errno == EAGAIN:
+            return
+        up_close(loop, up)
+
+
 cdef void up_lost(LoopState *loop, Upstream *up) noexcept nogil:
     """The connection ended before a byte of the answer came."""
     cdef Guest *guest = up.guest
