@@ -1,0 +1,622 @@
+"""What conversations with a real loop need: an upstream that answers by script, guests, and Python's part.
+
+Everything here is plain sockets and threads, so that it shares no code with what it tests. All waits have deadlines.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastmeta import _core
+
+DEADLINE_S = 8.0
+GAUGES = ("parked", "connections_open", "upstream_connections", "upstream_idle")
+
+
+def until(condition: Callable[[], Any], what: str = "", seconds: float = DEADLINE_S) -> Any:
+    """Waits until condition() is true and returns what it gave."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what or condition}")
+        time.sleep(0.002)
+
+
+def packed(address: str) -> bytes:
+    """The 16 bytes by which the core knows an address."""
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address)
+    return b"\0" * 10 + b"\xff\xff" + socket.inet_pton(socket.AF_INET, address)
+
+
+def unpacked(address: bytes) -> str:
+    if address[:12] == b"\0" * 10 + b"\xff\xff":
+        return socket.inet_ntop(socket.AF_INET, address[12:])
+    return socket.inet_ntop(socket.AF_INET6, address)
+
+
+def instance_of(scope: int, address: str, age: int = 0) -> str:
+    """The instance that the tests' source names for an address; age tells a new one from the old."""
+    return f"instance-{scope}-{address}-{age}"
+
+
+def reset(sock: socket.socket) -> None:
+    """Closes with a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@dataclass
+class Request:
+    """What an upstream received."""
+
+    connection: int
+    number: int
+    head: bytes
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def one(self, name: str) -> str:
+        (value,) = self.all(name)
+        return value
+
+
+def answer(
+    body: bytes = b"", status: str = "200 OK", headers: tuple[str, ...] = (), length: int | None = None
+) -> bytes:
+    """An answer with Content-Length."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n", head: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
+    """An answer in chunks."""
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + end
+
+
+def mark(request: Request) -> bytes:
+    """Content that says for whom it is: a stray shows at once."""
+    return f"{request.one('X-Instance-ID')} {request.method} {request.target}\n".encode()
+
+
+class Wire:
+    """One connection that an upstream accepted."""
+
+    def __init__(self, upstream: "Upstream", sock: socket.socket, number: int) -> None:
+        self.upstream = upstream
+        self.socket = sock
+        self.number = number
+        self.pending = b""
+        self.requests = 0
+
+    def read_head(self) -> Request | None:
+        """The next request's head, or None at the end of the connection."""
+        while b"\r\n\r\n" not in self.pending:
+            piece = self.socket.recv(65536)
+            if not piece:
+                return None
+            self.pending += piece
+        head, self.pending = self.pending.split(b"\r\n\r\n", 1)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, target, _ = first.split(" ")
+        headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        self.requests += 1
+        request = Request(self.number, self.requests, head, method, target, headers)
+        self.upstream.note(request)
+        return request
+
+    def read_body(self, request: Request, most: int | None = None) -> bytes:
+        length = int((request.all("Content-Length") or ["0"])[0])
+        wanted = length if most is None else min(most, length)
+        while len(self.pending) < wanted:
+            piece = self.socket.recv(65536)
+            if not piece:
+                break
+            self.pending += piece
+        request.body, self.pending = self.pending[:wanted], self.pending[wanted:]
+        return request.body
+
+    def read(self) -> Request | None:
+        request = self.read_head()
+        if request is not None:
+            self.read_body(request)
+        return request
+
+    def send(self, data: bytes, piece: int = 0, pause: float = 0) -> None:
+        """Sends data, in pieces of so many bytes when piece is given."""
+        if not piece:
+            self.socket.sendall(data)
+            return
+        for at in range(0, len(data), piece):
+            self.socket.sendall(data[at : at + piece])
+            if pause:
+                time.sleep(pause)
+
+    def is_closed(self, seconds: float = DEADLINE_S) -> bool:
+        """Waits until the other side ended the connection; False when it did not, or sent something."""
+        self.socket.settimeout(seconds)
+        try:
+            return self.socket.recv(1) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    def read_to_end(self) -> None:
+        """Throws away what comes until the other side ends the connection."""
+        while self.socket.recv(65536):
+            pass
+
+    def reset(self) -> None:
+        reset(self.socket)
+
+
+Script = Callable[[Wire], None]
+
+
+def echo(wire: Wire) -> None:
+    """Serves marked answers until the connection ends."""
+    while (request := wire.read()) is not None:
+        wire.send(answer(b"" if request.method == "HEAD" else mark(request)))
+
+
+def once(make: Callable[[Request], bytes]) -> Script:
+    """Answers each request of a connection with make(request)."""
+
+    def serve(wire: Wire) -> None:
+        while (request := wire.read()) is not None:
+            wire.send(make(request))
+
+    return serve
+
+
+class Upstream:
+    """A server in Nova's place. script serves one connection; it may be changed at any time."""
+
+    def __init__(self, script: Script = echo, host: str = "127.0.0.1") -> None:
+        self.script = script
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.lock = threading.Lock()
+        self.failures: list[BaseException] = []
+        self.wires: list[Wire] = []
+        self.threads: list[threading.Thread] = []
+        self.stopping = False
+        self.host = host
+        self.tcp_port = 0
+        self.listener: socket.socket | None = None
+        self.open()
+
+    def open(self) -> None:
+        """Listens (again)."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((self.host, self.tcp_port))
+        listener.listen(1024)
+        self.tcp_port = listener.getsockname()[1]
+        self.listener = listener
+        self.accepting = threading.Thread(target=self.accept, args=(listener,), name="upstream")
+        self.accepting.start()
+
+    def close(self) -> None:
+        """Takes no more connections; those that exist stay."""
+        if self.listener is not None:
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.accepting.join(DEADLINE_S)
+            self.listener.close()
+            self.listener = None
+
+    def note(self, request: Request) -> None:
+        with self.lock:
+            self.requests.append(request)
+
+    def accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self.lock:
+                self.connections += 1
+                wire = Wire(self, sock, self.connections)
+                self.wires.append(wire)
+            thread = threading.Thread(target=self.serve, args=(wire,), name="upstream connection")
+            self.threads.append(thread)
+            thread.start()
+
+    def serve(self, wire: Wire) -> None:
+        wire.socket.settimeout(DEADLINE_S * 2)
+        try:
+            self.script(wire)
+        except OSError:
+            pass
+        except Exception as error:
+            self.failures.append(error)
+        finally:
+            with self.lock:
+                wire.socket.close()
+                self.wires.remove(wire)
+
+    def hang_up(self) -> None:
+        """Ends all connections that there are."""
+        with self.lock:
+            for wire in self.wires:
+                with contextlib.suppress(OSError):
+                    wire.socket.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.close()
+        self.hang_up()
+        for thread in self.threads:
+            thread.join(DEADLINE_S)
+        assert not self.failures, self.failures
+
+    def targets(self) -> list[str]:
+        with self.lock:
+            return [request.target for request in self.requests]
+
+
+@dataclass
+class Answer:
+    """What a guest got. whole: it ended where its framing says ('length', 'chunked', 'close', 'none')."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    whole: bool = False
+    framing: str = "none"
+    end: str = ""
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+
+class Gone(Exception):
+    """The connection ended before a head came; the message is 'closed' or 'reset'."""
+
+
+class Guest:
+    """A guest's connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.socket.settimeout(DEADLINE_S)
+        self.pending = b""
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def get(self, target: str = "/", *headers: str, method: str = "GET", version: str = "1.1") -> None:
+        lines = [f"{method} {target} HTTP/{version}", "Host: 169.254.169.254", *headers]
+        self.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
+
+    def post(self, body: bytes, target: str = "/", *headers: str) -> None:
+        self.get(target, f"Content-Length: {len(body)}", *headers, method="POST")
+        self.send(body)
+
+    def more(self, most: int = 65536) -> str:
+        """Reads once. '' when something came, else how the connection ended."""
+        try:
+            piece = self.socket.recv(most)
+        except ConnectionResetError:
+            return "reset"
+        if not piece:
+            return "closed"
+        self.pending += piece
+        return ""
+
+    def take(self, length: int, found: Answer) -> bool:
+        """Moves length bytes of the content to the answer; False when the connection ended before."""
+        while len(self.pending) < length:
+            found.end = self.more(1 << 20)
+            if found.end:
+                found.body += self.pending
+                self.pending = b""
+                return False
+        found.body += self.pending[:length]
+        self.pending = self.pending[length:]
+        return True
+
+    def line(self, found: Answer) -> bytes | None:
+        while b"\r\n" not in self.pending:
+            found.end = self.more()
+            if found.end:
+                return None
+        line, self.pending = self.pending.split(b"\r\n", 1)
+        return line
+
+    def head(self) -> Answer:
+        """The head of the next answer."""
+        while b"\r\n\r\n" not in self.pending:
+            end = self.more()
+            if end:
+                raise Gone(end)
+        head, self.pending = self.pending.split(b"\r\n\r\n", 1)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, status, _ = first.split(" ", 2)
+        assert version == "HTTP/1.1"
+        headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        return Answer(int(status), headers)
+
+    def answer(self, method: str = "GET") -> Answer:
+        """The next answer, with its content."""
+        found = self.head()
+        lengths, codings = found.all("Content-Length"), found.all("Transfer-Encoding")
+        assert len(lengths) + len(codings) <= 1, found
+        if method == "HEAD" or found.status < 200 or found.status in (204, 304):
+            found.whole = True
+        elif codings:
+            found.framing = "chunked"
+            found.whole = self.chunks(found)
+        elif lengths:
+            found.framing = "length"
+            found.whole = self.take(int(lengths[0]), found)
+        else:
+            found.framing = "close"
+            while not (end := self.more(1 << 20)):
+                found.body += self.pending
+                self.pending = b""
+            found.body += self.pending
+            found.end = end
+            found.whole = end == "closed"
+        return found
+
+    def chunks(self, found: Answer) -> bool:
+        while (line := self.line(found)) is not None:
+            length = int(line, 16)
+            if length == 0:
+                return self.line(found) == b""
+            if not self.take(length, found) or self.line(found) != b"":
+                return False
+        return False
+
+    def ended(self) -> str:
+        """Waits for the end of the connection, with nothing more sent: 'closed' or 'reset'."""
+        assert not self.pending, self.pending
+        try:
+            piece = self.socket.recv(4096)
+        except ConnectionResetError:
+            return "reset"
+        assert piece == b"", piece
+        return "closed"
+
+    def is_open(self) -> bool:
+        """Whether the connection is open and nothing waits on it."""
+        return not self.pending and not select.select([self.socket], [], [], 0)[0]
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        reset(self.socket)
+
+
+Miss = Callable[["Rig", int, str], None]
+
+
+def know(rig: "Rig", scope: int, address: str) -> None:
+    """The default source: every address is an instance."""
+    rig.put(address, scope=scope)
+
+
+def silence(rig: "Rig", scope: int, address: str) -> None:
+    """A source that is away."""
+
+
+@dataclass
+class Rig:
+    """A loop in a thread, its upstream, and the thread that plays Python's part."""
+
+    settings: dict[str, int] = field(default_factory=dict)
+    upstream: Upstream = field(default_factory=Upstream)
+    on_miss: Miss = know
+    ttl_ms: int = 60_000
+    secret: bytes = b"secret"
+
+    def __post_init__(self) -> None:
+        self.loop = _core.Loop(self.settings, secret=self.secret)
+        self.generation: dict[int, int] = {}
+        self.age: dict[tuple[int, str], int] = {}
+        self.misses: list[tuple[int, str]] = []
+        self.events: list[tuple[Any, ...]] = []
+        self.guests: list[Guest] = []
+        self.listeners: dict[int, tuple[str, int]] = {}
+        self.failure: BaseException | None = None
+        self.stopped = False
+        self.source = threading.Lock()  # a put and a revocation exclude each other
+        self.wake, self.woken = os.pipe()
+        self.runner = threading.Thread(target=self.run, name="loop")
+        self.driver = threading.Thread(target=self.drive, name="driver")
+
+    def start(self) -> "Rig":
+        self.loop.set_upstream([(self.upstream.host, self.upstream.tcp_port)], "nova:8775")
+        self.add_listener(1, 1)
+        self.runner.start()
+        self.driver.start()
+        return self
+
+    def run(self) -> None:
+        try:
+            self.loop.run()
+        except BaseException as error:
+            self.failure = error
+
+    def drive(self) -> None:
+        while True:
+            ready, _, _ = select.select([self.loop.fileno(), self.wake], [], [])
+            for event in self.loop.events():
+                if event[0] == _core.EVENT_MISS:
+                    _, scope, address, _ = event
+                    self.misses.append((scope, unpacked(address)))
+                    try:
+                        self.on_miss(self, scope, unpacked(address))
+                    except Exception as error:
+                        self.failure = error
+                else:
+                    self.events.append(event)
+            if self.wake in ready:
+                return
+
+    def add_listener(self, listener: int, scope: int, host: str = "127.0.0.1") -> None:
+        """Opens a listening socket for the loop."""
+        if scope not in self.generation:
+            self.generation[scope] = 0
+            self.loop.add_scope(scope)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, 0))
+        sock.listen(1024)
+        self.listeners[listener] = sock.getsockname()[:2]
+        self.loop.add_listener(listener, scope, sock.detach())
+
+    def put(
+        self,
+        address: str,
+        *,
+        scope: int = 1,
+        asked_at: float | None = None,
+        ttl_ms: int | None = None,
+        generation: int | None = None,
+        instance: str | None = None,
+    ) -> None:
+        with self.source:
+            self.loop.put_identity(
+                scope,
+                packed(address),
+                0,
+                instance_id=instance or instance_of(scope, address, self.age.get((scope, address), 0)),
+                project_id=f"project-{scope}",
+                asked_at=time.monotonic() if asked_at is None else asked_at,
+                ttl_ms=self.ttl_ms if ttl_ms is None else ttl_ms,
+                generation=self.generation[scope] if generation is None else generation,
+            )
+
+    def revoke(self, address: str | None = None, *, scope: int = 1) -> None:
+        """Ends identities; from now on the source names new instances."""
+        with self.source:
+            known = {name for where, name in self.misses if where == scope}
+            for name in known if address is None else {address}:
+                self.age[scope, name] = self.age.get((scope, name), 0) + 1
+            self.generation[scope] += 1
+            self.loop.revoke(scope, self.generation[scope], None if address is None else packed(address))
+
+    def absent(self, address: str, *, scope: int = 1, ttl_ms: int = 2000) -> None:
+        self.loop.put_absent(
+            scope,
+            packed(address),
+            0,
+            asked_at=time.monotonic(),
+            ttl_ms=ttl_ms,
+            generation=self.generation[scope],
+        )
+
+    def refused(self, address: str, *, scope: int = 1) -> None:
+        self.loop.put_refused(scope, packed(address), 0, generation=self.generation[scope])
+
+    def guest(self, address: str = "127.0.0.1", listener: int = 1, receive_buffer: int = 0) -> Guest:
+        """Connects from this address."""
+        host, tcp_port = self.listeners[listener]
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock.settimeout(DEADLINE_S)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind((address, 0))
+        sock.connect((host, tcp_port))
+        guest = Guest(sock)
+        self.guests.append(guest)
+        return guest
+
+    def ask(
+        self, target: str = "/", *headers: str, address: str = "127.0.0.1", method: str = "GET"
+    ) -> Answer:
+        """One request on a connection of its own."""
+        guest = self.guest(address)
+        guest.get(target, *headers, method=method)
+        found = guest.answer(method)
+        guest.close()
+        return found
+
+    def stat(self, name: str) -> int:
+        return self.loop.stats()[name]
+
+    def wait_stat(self, name: str, value: int) -> None:
+        until(lambda: self.stat(name) == value, f"{name} == {value}, it is {self.loop.stats()}")
+
+    def problems(self) -> set[int]:
+        return {event[1] for event in self.events if event[0] == _core.EVENT_PROBLEM}
+
+    def records(self) -> list[dict[str, Any]]:
+        return [event[1] for event in self.events if event[0] == _core.EVENT_REQUEST]
+
+    def stop(self, drain_ms: int = 0) -> None:
+        if self.stopped:
+            return
+        self.stopped = True
+        self.loop.stop(drain_ms)
+        self.runner.join(DEADLINE_S)
+        assert not self.runner.is_alive(), "the loop did not end"
+        os.write(self.woken, b"x")
+        self.driver.join(DEADLINE_S)
+        os.close(self.wake)
+        os.close(self.woken)
+        if self.failure is not None:
+            raise self.failure
+
+    def end(self) -> None:
+        for guest in self.guests:
+            guest.close()
+        try:
+            self.stop()
+        finally:
+            self.upstream.stop()
+        stats = self.loop.stats()
+        del self.loop
+        assert {name: stats[name] for name in GAUGES} == dict.fromkeys(GAUGES, 0)
+
+
+def descriptors() -> dict[str, str]:
+    """The open descriptors of this process, but for the one that lists them."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+    return {name: link for name, link in found.items() if not link.startswith("/proc/")}
+
+
+@contextlib.contextmanager
+def nothing_left_behind() -> Iterator[None]:
+    """Fails when threads, sockets or descriptors outlive the block."""
+    before = descriptors()
+    threads = set(threading.enumerate())
+    yield
+    until(lambda: set(threading.enumerate()) <= threads, "threads end")
+    after = descriptors()
+    assert after == before, {name: link for name, link in after.items() if before.get(name) != link}
+
+
+def cpu_seconds(identifier: int | None = None) -> float:
+    """CPU time of this process, or of another one."""
+    with open(f"/proc/{identifier or 'self'}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
