@@ -72,7 +72,8 @@ cdef void gs_close(LoopState *loop, Guest *guest, bint reset) noexcept nogil:
         at_once.l_onoff = 1
         at_once.l_linger = 0
         setsockopt(guest.socket.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
-    close(guest.socket.fd)                 # the descriptor is gone whatever close says; epoll forgets it too
+    st_unwatch(loop, &guest.socket)
+    close(guest.socket.fd)                 # the descriptor is gone whatever close says
     guest.socket.fd = -1
     ls_insert(&loop.dead_guests, &guest.link, guest)
     at_uncount(&loop.counters.connections_open, 1)

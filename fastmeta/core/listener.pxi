@@ -19,7 +19,8 @@ cdef bint ln_make_room(LoopState *loop) noexcept nogil:
 
 cdef void ln_pause(LoopState *loop, Listener *listener) noexcept nogil:
     """Leaves new connections in the kernel's queue for a while, instead of spinning on them."""
-    if not listener.paused and st_watch(loop, &listener.socket, 0) == 0:
+    if not listener.paused:
+        st_unwatch(loop, &listener.socket)     # hang-ups too: somebody may have shut it down
         listener.paused = True
         tm_set(loop, &loop.accept, loop, loop.now_ms + LN_PAUSE_MS)
 
@@ -39,6 +40,8 @@ cdef void ln_resume(LoopState *loop) noexcept nogil:
             inner = inner.next
             if listener.paused and st_watch(loop, &listener.socket, EPOLLIN) == 0:
                 listener.paused = False
+            elif listener.paused:
+                tm_set(loop, &loop.accept, loop, loop.now_ms + LN_PAUSE_MS)
 
 
 cdef void ln_turn_away(LoopState *loop, Listener *listener, int fd) noexcept nogil:
@@ -136,6 +139,7 @@ cdef void ln_abort(LoopState *loop, Listener *listener) noexcept nogil:
     """Rule 9: the namespace is gone. Listener and connections close now; nothing lingers."""
     listener.draining = False
     if listener.socket.fd >= 0:
+        st_unwatch(loop, &listener.socket)
         close(listener.socket.fd)
         listener.socket.fd = -1
     while not ls_is_empty(&listener.guests):
@@ -152,9 +156,9 @@ cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexce
         return
     while n < LN_DRAIN_ACCEPTS and not listener.paused and ln_accept(loop, listener):
         n += 1
-    close(listener.socket.fd)              # epoll forgets it too
+    st_unwatch(loop, &listener.socket)
+    close(listener.socket.fd)
     listener.socket.fd = -1
-    listener.socket.interest = 0
     listener.paused = False
     # A connection between requests gets one more look: its next request may be here already.
     at = listener.guests.next

@@ -184,6 +184,7 @@ cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
     tm_cancel(&up.timer)
     bf_give(loop, &up.received)
     bf_give(loop, &up.unsent)
+    st_unwatch(loop, &up.socket)
     close(up.socket.fd)
     up.socket.fd = -1
     ls_insert(&loop.dead_upstreams, &up.link, up)

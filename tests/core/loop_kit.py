@@ -1,6 +1,6 @@
 """What conversations with a real loop need: an upstream that answers by script, guests, and Python's part.
 
-Everything here is plain sockets and threads, so that it shares no code with what it tests. All waits have deadlines.
+Everything here is plain sockets and threads: it shares no code with what it tests. All waits have deadlines.
 """
 
 import contextlib

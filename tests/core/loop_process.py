@@ -1,10 +1,12 @@
 """A loop in a process of its own, for what cannot be done to the process of the tests: run as a program.
 
-Arguments: the upstream's TCP port, the limit of descriptors (0: as it is), settings as JSON. Writes the TCP port on which
-it listens, answers every miss, says what problems it met, and ends with its standard input.
+Arguments: the upstream's TCP port, the limit of descriptors (0: as it is), settings as JSON. It writes the TCP
+port on which it listens, answers every miss, says what problems it met, forks when a line comes, and ends with
+its standard input.
 """
 
 import json
+import os
 import resource
 import select
 import socket
@@ -13,6 +15,16 @@ import threading
 import time
 
 from fastmeta import _core
+
+
+def fork() -> None:
+    """A child that shares all descriptors and ends with this process."""
+    alive, ours = os.pipe()
+    if os.fork() == 0:
+        os.close(ours)
+        os.read(alive, 1)
+        os._exit(0)
+    os.close(alive)
 
 
 def main(tcp_port: int, descriptors: int, settings: dict[str, int]) -> None:
@@ -47,7 +59,9 @@ def main(tcp_port: int, descriptors: int, settings: dict[str, int]) -> None:
             elif event[0] == _core.EVENT_PROBLEM:
                 print("problem", event[1], flush=True)
         if sys.stdin in ready:
-            break
+            if not sys.stdin.readline():
+                break
+            fork()
     loop.stop()
     thread.join()
 

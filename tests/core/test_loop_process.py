@@ -93,8 +93,8 @@ def process(script=echo, descriptors: int = 0, **settings: int) -> Iterator[Proc
 
 
 def test_stray_bytes_are_seen_before_their_connection_is_used():
-    """An idle connection's stray bytes, and an answer whose guest has its next request waiting, arrive together: the
-    next request must not go out on that connection."""
+    """Stray bytes on an idle connection come together with an answer whose guest has its next request ready:
+    that request must not go out on this connection."""
     answers = {name: threading.Event() for name in ("/first", "/second", "stray")}
 
     def script(wire):
@@ -154,7 +154,7 @@ def test_stray_bytes_behind_a_full_batch():
 
 
 def test_without_descriptors():
-    """Accepting pauses, nothing spins, who was served is served on, and it goes on when there are descriptors again."""
+    """Accepting pauses, nothing spins, and it goes on when there are descriptors again."""
     with process(descriptors=40) as loop:
         first = loop.guest("127.0.0.2")
         first.get("/a")
@@ -176,6 +176,47 @@ def test_without_descriptors():
         newcomer = loop.guest("127.0.0.2")
         newcomer.get("/b")
         assert newcomer.answer().status == 200
+
+
+def test_a_process_that_forked():
+    """A child keeps connections alive that its parent closed, and epoll must not report them any more."""
+    with process(keepalive_timeout_ms=50, upstream_idle_timeout_ms=50) as loop:
+        guests = [loop.guest(f"127.0.0.{number}") for number in range(2, 12)]
+        for guest in guests:
+            guest.get("/a")
+        for guest in guests:
+            assert guest.answer().status == 200
+        loop.process.stdin.write("fork\n")
+        loop.process.stdin.flush()
+        time.sleep(0.2)
+        for guest in guests:
+            guest.send(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n")
+        loop.upstream.hang_up()
+        before = cpu_seconds(loop.process.pid)
+        time.sleep(0.4)
+        assert cpu_seconds(loop.process.pid) - before < 0.15
+        newcomer = loop.guest("127.0.0.2")
+        newcomer.get("/c")
+        assert newcomer.answer().status == 200
+
+
+def test_a_listener_that_somebody_shut_down(make_rig):
+    """Its description may be shared. Epoll goes on reporting it: the loop must not spin."""
+    rig = make_rig()
+    assert rig.ask("/a").status == 200
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    rig.loop.add_listener(2, 1, os.dup(sock.fileno()))
+    sock.shutdown(socket.SHUT_RDWR)
+    until(lambda: _core.PROBLEM_ACCEPT in rig.problems())
+    before = cpu_seconds()
+    time.sleep(0.4)
+    assert cpu_seconds() - before < 0.15
+    rig.loop.remove_listener(2, drain=False)
+    until(lambda: (_core.EVENT_LISTENER_CLOSED, 2) in rig.events)
+    sock.close()
+    assert rig.ask("/b").status == 200
 
 
 def test_a_loop_runs_once(make_rig):
