@@ -5,6 +5,7 @@ cdef void bd_gather(LoopState *loop, Guest *guest) noexcept nogil:
     """Starts to gather the body: what came with the head first."""
     cdef Buffer *buffer = guest.received
     guest.phase = GS_GATHER
+    bf_to_front(buffer)                    # requests before this one may have left no room behind its head
     guest.body = bf_take(loop, True)
     if guest.body is NULL:
         rg_problem(loop, PR_MEMORY, ENOMEM, guest.scope.number, 0)

@@ -75,6 +75,14 @@ cdef Buffer *bf_copy(LoopState *loop, const uint8_t *data, size_t length) noexce
     return buffer
 
 
+cdef void bf_to_front(Buffer *buffer) noexcept nogil:
+    """Moves what the buffer holds to its front: all of its room is behind it then."""
+    if buffer.start > 0:
+        memmove(buffer.data, buffer.data + buffer.start, buffer.end - buffer.start)
+        buffer.end -= buffer.start
+        buffer.start = 0
+
+
 cdef inline void bf_clear_head(Buffer *buffer) noexcept nogil:
     memset(&buffer.head, 0, <size_t> (<uint8_t *> &buffer.head.headers[0] - <uint8_t *> &buffer.head))
 

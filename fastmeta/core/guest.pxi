@@ -307,10 +307,7 @@ cdef void gs_process(LoopState *loop, Guest *guest) noexcept nogil:
         length = h1_parse_request(&buffer.head, buffer.data + buffer.start, buffer.end - buffer.start,
                                   <size_t> loop.settings.max_head)
         if length == 0:
-            if buffer.start > 0:
-                memmove(buffer.data, buffer.data + buffer.start, buffer.end - buffer.start)
-                buffer.end -= buffer.start
-                buffer.start = 0
+            bf_to_front(buffer)
             gs_want_input(loop, guest)
             break
         ex_begin(loop, guest, length)

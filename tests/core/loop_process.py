@@ -1,8 +1,8 @@
 """A loop in a process of its own, for what cannot be done to the process of the tests: run as a program.
 
-Arguments: the upstream's TCP port, the limit of descriptors (0: as it is), settings as JSON. It writes the TCP
-port on which it listens, answers every miss, says what problems it met, forks when a line comes, and ends with
-its standard input.
+Arguments: the upstream's TCP port, the limit of descriptors (0: as it is), settings as JSON. It writes the
+TCP port it listens on, answers every miss, says what problems it met, forks when a line comes, and
+ends with its standard input.
 """
 
 import json
