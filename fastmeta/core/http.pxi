@@ -54,6 +54,7 @@ cdef struct Head:
     uint16_t method_length
     uint16_t target_at         # the path and query: of an absolute target only that part (may be empty: "/")
     uint16_t target_length
+    uint16_t status_at
     uint16_t reason_at
     uint16_t reason_length
     uint16_t status
@@ -65,6 +66,7 @@ cdef struct Head:
     bint chunked
     bint says_close
     bint says_keep_alive
+    bint nominates             # Connection may name headers that are hop-by-hop
     bint expects_continue
     bint keep_alive            # what version and Connection together mean: RFC 9112 section 9.3
     uint8_t framing
@@ -115,17 +117,20 @@ cdef int h1_known(const uint8_t *name, size_t length) noexcept nogil:
 
 cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexcept nogil:
     """One header line, data[at:end] without its CRLF. Returns 0, or -(status): RFC 9112 section 5."""
-    cdef size_t i = at
+    cdef size_t i = by_skip_name(data, at, end)
     cdef size_t value_at
     cdef size_t value_end = end
-    cdef bint underscore = False
+    cdef uint8_t kind
+    cdef uint8_t kinds = 0
     cdef int known
     cdef Header *header
     cdef const uint8_t *name = data + at
     cdef size_t length
-    while i < end and by_class[data[i]] & BY_TOKEN:
-        if data[i] == 95:
-            underscore = True
+    while i < end:
+        kind = by_class[data[i]]
+        if not kind & BY_TOKEN:
+            break
+        kinds |= kind
         i += 1
     # No name, white space before the colon or at the start of the line (obs-fold): all refused by the same test.
     if i == at or i == end or data[i] != 58:
@@ -135,14 +140,14 @@ cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexc
     while i < end and (data[i] == 32 or data[i] == 9):
         i += 1
     value_at = i
-    if by_skip_values(data, i, end) < end:
+    if by_skip_value(data, at, i, end) < end:
         return -400
     while value_end > value_at and (data[value_end - 1] == 32 or data[value_end - 1] == 9):
         value_end -= 1
     if by_unlikely(head.header_n == H1_MAX_HEADERS):
         return -431
     known = h1_known(name, length)
-    if by_unlikely(underscore):
+    if by_unlikely(kinds & BY_UNDERSCORE):
         # A server behind a WSGI gateway cannot tell this name from the real one (PEP 3333): ambiguous framing.
         if length == 14 and by_is_folded(name, b"content-length", 14):
             return -400
@@ -181,10 +186,16 @@ cdef int h1_meaning(Head *head, int known, const uint8_t *value, size_t length) 
             return -501
         head.chunked = True
     elif known == H1_CONNECTION:
-        if by_has_token(value, length, <const uint8_t *> b"close", 5):
-            head.says_close = True
-        if by_has_token(value, length, <const uint8_t *> b"keep-alive", 10):
+        if length == 10 and by_is(value, b"keep-alive", 10):
             head.says_keep_alive = True
+        elif length == 5 and by_is(value, b"close", 5):
+            head.says_close = True
+        else:
+            head.nominates = True
+            if by_has_token(value, length, <const uint8_t *> b"close", 5):
+                head.says_close = True
+            if by_has_token(value, length, <const uint8_t *> b"keep-alive", 10):
+                head.says_keep_alive = True
     elif known == H1_EXPECT:
         if length == 12 and by_is(value, b"100-continue", 12):
             head.expects_continue = True
@@ -318,6 +329,7 @@ cdef int h1_status_line(Head *head, const uint8_t *data, size_t at, size_t end) 
         return -502
     head.http11 = version == 11
     head.status = 0
+    head.status_at = <uint16_t> (at + 9)
     for i in range(at + 9, at + 12):
         if data[i] < 48 or data[i] > 57:
             return -502
@@ -331,14 +343,15 @@ cdef int h1_status_line(Head *head, const uint8_t *data, size_t at, size_t end) 
         i += 1
     head.reason_at = <uint16_t> i
     head.reason_length = <uint16_t> (end - i)
-    return 0 if by_skip_values(data, i, end) == end else -502
+    return 0 if by_skip_value(data, i, i, end) == end else -502
 
 
 cdef int h1_response_end(Head *head, bint to_head_request) noexcept nogil:
     """After the last header: what the framing is, RFC 9112 section 6.3. Returns 0 or -502."""
     if head.has_length and head.has_coding:
         return -502
-    if head.has_coding and not head.http11:
+    # RFC 9112 section 6.1 forbids a coding in these, and readers disagree on whether content follows.
+    if head.has_coding and (not head.http11 or head.status < 200 or head.status == 204):
         return -502
     if head.status == 101:
         return -502                        # we never ask for an upgrade

@@ -19,8 +19,8 @@ HOST = b"nova.example:8775"
 
 TRUSTED = ["X-Forwarded-For", "X-Instance-ID", "X-Tenant-ID", "X-Instance-ID-Signature"]
 
-# Everything that some version of Neutron, Nova, OVN's agent or a proxy in between believes or believed, and what
-# would change how Nova reads the request. None of them may pass, whoever sends it.
+# Everything that some version of Neutron, Nova, OVN's agent or a proxy in between believes or believed, and
+# what would change how Nova reads the request. None of them may pass, whoever sends it.
 NEVER = [
     *TRUSTED,
     "X-Neutron-Network-ID", "X-Neutron-Router-ID", "X-OVN-Network-ID", "X-Metadata-Provider",
@@ -159,7 +159,7 @@ def test_connection_does_not_nominate_ours_away() -> None:
     ],
 )
 def test_target(target: str, sent: str) -> None:
-    """RFC 9112 section 3.2.1: origin-form goes to Nova; the authority of absolute-form is dropped, like Host."""
+    """RFC 9112 section 3.2.1: origin-form goes to Nova; an absolute target loses its authority, as it does Host."""
     assert built(f"GET {target} HTTP/1.1\r\nHost: evil\r\n\r\n")[:2] == [
         f"GET {sent} HTTP/1.1".encode(),
         b"Host: " + HOST,

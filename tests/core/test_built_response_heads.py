@@ -110,7 +110,7 @@ def test_framing_is_ours(head: bytes, http10: bool, framing: list[bytes]) -> Non
     [(LENGTH, [b"Content-Length: 5"]), (b"", []), (b"Transfer-Encoding: chunked\r\n", [])],
 )
 def test_to_head(framing: bytes, sent: list[bytes]) -> None:
-    """RFC 9110 section 9.3.2: the length that GET would get, or nothing; never a coding that does not follow."""
+    """RFC 9110 section 9.3.2: the length that GET would get, or nothing; no coding that does not follow."""
     assert built(HEAD + framing + b"\r\n", head_request=True)[1:] == sent
 
 
