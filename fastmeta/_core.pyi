@@ -16,8 +16,9 @@ EVENT_MISS: Final[int]
 address is 16 bytes (IPv4 as ::ffff:a.b.c.d), interface the index for link-local addresses, else 0. Sent once for each
 address and again about every second as long as new requests for it arrive."""
 EVENT_REQUEST: Final[int]
-"""(EVENT_REQUEST, dict): one finished request, when access_log is on. Keys: scope, address, interface, instance_id,
-method, target, status, bytes, total_us, parked_us, upstream_us, upstream_status."""
+"""(EVENT_REQUEST, dict): one finished request, when access_log is on. Keys: scope, address (16 bytes), interface,
+instance_id, method, target (str; '' when there is none; a target's first 256 characters), status (0: the guest went
+before its answer began), bytes (of content), total_us, parked_us, upstream_us, upstream_status (0: Nova gave none)."""
 EVENT_PROBLEM: Final[int]
 """(EVENT_PROBLEM, code, errno, scope, listener): something an operator should know; code is one of PROBLEM_*. The loop
 reports each code at most once a second; scope and listener are 0 where they do not apply."""
@@ -61,6 +62,9 @@ class Loop:
     def events(self) -> list[tuple[Any, ...]]:
         """Takes all waiting events, oldest first."""
 
+    # All that follow but stats() put a message into the mailbox. When it is full they wait, without the GIL, and raise
+    # CoreError after 5 seconds, or at once when the loop does not run.
+
     def add_scope(self, scope: int) -> None:
         """scope: a number above 0, chosen by the caller, not in use. Its generation starts at 0."""
 
@@ -100,8 +104,9 @@ class Loop:
         """The source's answer about this address cannot be trusted (malformed): those who wait get 503."""
 
     def revoke(self, scope: int, generation: int, address: bytes | None = None, interface: int = 0) -> None:
-        """Ends the identity of address, or of all addresses when it is None, and sets the scope's generation. Requests
-        in progress under them whose answer has not begun are aborted and ask anew (GET and HEAD) or get 503."""
+        """Ends what is known of address (that nobody has it, too), or of all addresses when it is None, and sets the
+        scope's generation. Requests in progress under them whose answer has not begun are aborted and ask anew (GET and
+        HEAD) or get 503."""
 
     def set_upstream(self, addresses: Sequence[tuple[str, int]], host: str) -> None:
         """addresses: numeric IP and TCP port of Nova's metadata API, tried in turn; host: value of the Host header.

@@ -11,6 +11,7 @@ cdef void up_read(LoopState *loop, Upstream *up) noexcept nogil:
     cdef ssize_t n
     cdef size_t room
     cdef int reads
+    cdef int on = 1
     for reads in range(UP_READS):
         if guest.out is not NULL:
             # The guest is slower than Nova: look away, also from hang-ups, until it has taken what there is.
@@ -34,8 +35,12 @@ cdef void up_read(LoopState *loop, Upstream *up) noexcept nogil:
             an_content(loop, up, buffer.start, 0)
         else:
             an_head(loop, up)
-        # Only a full buffer lets us expect more at once.
-        if up.socket.dead or up.guest is NULL or <size_t> n < room:
+        if by_likely(up.socket.dead or up.guest is NULL):
+            return
+        if <size_t> n < room:
+            # More of the answer is to come, but not at once. A server that writes its head and its content separately
+            # (RFC 9293 section 3.7.4, Nagle) holds the rest back until we acknowledge: tcp(7) says how to do that now.
+            setsockopt(up.socket.fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on))
             return
 
 

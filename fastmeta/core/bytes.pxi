@@ -7,6 +7,7 @@ cdef enum:
     BY_VALUE = 2      # field-vchar, SP, HTAB, obs-text: RFC 9110 section 5.5
     BY_TARGET = 4     # what a request target may hold: RFC 9112 section 3.2, without "#", which no form of it has
     BY_HEX = 8
+    BY_UNDERSCORE = 16
 
 cdef uint8_t by_class[256]
 
@@ -25,6 +26,8 @@ cdef void by_init_classes() noexcept nogil:
             by_class[c] |= BY_TOKEN
         if 48 <= c <= 57 or 65 <= c <= 70 or 97 <= c <= 102:
             by_class[c] |= BY_HEX
+        if c == 95:
+            by_class[c] |= BY_UNDERSCORE
     for c in range(15):
         by_class[<uint8_t> marks[c]] |= BY_TOKEN
 
@@ -77,30 +80,70 @@ cdef size_t by_hex(uint8_t *text, uint64_t number) noexcept nogil:
     return n
 
 
-cdef inline size_t by_skip_values(const uint8_t *data, size_t at, size_t end) noexcept nogil:
+cdef inline bint by_is_odd(uint64_t word) noexcept nogil:
+    """Whether one of eight bytes is below SP (HTAB too) or is DEL. Arithmetic on the bytes of a word: Hacker's Delight,
+    section 6-1."""
+    cdef uint64_t turned = word ^ <uint64_t> 0x7f7f7f7f7f7f7f7f
+    return ((((word - <uint64_t> 0x2020202020202020) & ~word) | ((turned - <uint64_t> 0x0101010101010101) & ~turned)) & (
+        <uint64_t> 0x8080808080808080)) != 0
+
+
+cdef inline size_t by_skip_value(const uint8_t *data, size_t start, size_t at, size_t end) noexcept nogil:
     """The place of the first byte in data[at:end] that no field value may hold (BY_VALUE), or end. Eight bytes at a
-    time as long as none is below SP or is DEL; arithmetic on bytes of a word as in Hacker's Delight, section 6-1."""
+    time where they are nothing unusual; data[start:at] is known to be of BY_VALUE, so the last word may begin there."""
     cdef uint64_t word
-    cdef uint64_t turned
     while end - at >= 8:
         memcpy(&word, data + at, 8)
-        turned = word ^ <uint64_t> 0x7f7f7f7f7f7f7f7f
-        if (((word - <uint64_t> 0x2020202020202020) & ~word) | ((turned - <uint64_t> 0x0101010101010101) & ~turned)) & (
-                <uint64_t> 0x8080808080808080):
+        if by_is_odd(word):
             break
         at += 8
+    if end - at < 8 and end - start >= 8:
+        memcpy(&word, data + end - 8, 8)
+        if not by_is_odd(word):
+            return end
     while at < end and by_class[data[at]] & BY_VALUE:
         at += 1
+    return at
+
+
+cdef inline size_t by_skip_name(const uint8_t *data, size_t at, size_t end) noexcept nogil:
+    """The place of the first byte in data[at:end] that is neither a letter nor "-", or an earlier one: eight bytes at a
+    time, as far as that goes."""
+    cdef uint64_t word
+    cdef uint64_t lower
+    cdef uint64_t good
+    while end - at >= 8:
+        memcpy(&word, data + at, 8)
+        lower = (word | <uint64_t> 0x2020202020202020) & <uint64_t> 0x7f7f7f7f7f7f7f7f
+        # High bits: at least "a" and not above "z" ...
+        good = (lower + <uint64_t> 0x1f1f1f1f1f1f1f1f) & ~(lower + <uint64_t> 0x0505050505050505)
+        # ... or "-" (its difference to "-" is zero) ...
+        lower = word ^ <uint64_t> 0x2d2d2d2d2d2d2d2d
+        good |= ~(((lower & <uint64_t> 0x7f7f7f7f7f7f7f7f) + <uint64_t> 0x7f7f7f7f7f7f7f7f) | lower)
+        # ... and in ASCII.
+        good = ~(good & ~word) & <uint64_t> 0x8080808080808080
+        if good:
+            return at + (by_count_zeros(good) >> 3)
+        at += 8
     return at
 
 
 cdef inline bint by_is(const uint8_t *name, const char *lower, size_t length) noexcept nogil:
     """Whether name is lower, but for the case of letters. For token bytes only: then only the two cases of a letter
     give the same byte with the bit 0x20 set, and "-" stands only for itself."""
-    cdef size_t i
-    for i in range(length):
+    cdef uint64_t word
+    cdef uint64_t wanted
+    cdef size_t i = 0
+    while length - i >= 8:
+        memcpy(&word, name + i, 8)
+        memcpy(&wanted, lower + i, 8)
+        if (word | <uint64_t> 0x2020202020202020) != wanted:
+            return False
+        i += 8
+    while i < length:
         if (name[i] | 0x20) != <uint8_t> lower[i]:
             return False
+        i += 1
     return True
 
 

@@ -157,8 +157,9 @@ cdef void ex_send(LoopState *loop, Guest *guest) noexcept nogil:
     elif guest.body_here:
         by_put(&out, buffer.data + buffer.start + guest.body_at, guest.body_here)
         guest.body_left -= guest.body_here
-    guest.instance_length = <uint8_t> entry.identity.instance_length
-    memcpy(guest.instance, entry.identity.data + entry.identity.instance_at, guest.instance_length)
+    if by_unlikely(loop.settings.access_log):
+        guest.instance_length = <uint8_t> entry.identity.instance_length
+        memcpy(guest.instance, entry.identity.data + entry.identity.instance_at, guest.instance_length)
     guest.sent_us = loop.now_us
     n = send(up.socket.fd, out.data, out.length, MSG_NOSIGNAL)
     if n < 0:
@@ -231,6 +232,7 @@ cdef void ex_refuse(LoopState *loop, Guest *guest, int status) noexcept nogil:
     if status == 503:
         retry_after_s = 1 + st_random(loop, 3)
     guest.status = <uint16_t> status
+    guest.answer_bytes = 0 if guest.head_method else strlen(hd_text(status))
     out.data = answer
     out.length = 0
     out.capacity = HD_MAX_ANSWER

@@ -35,6 +35,14 @@ cdef extern from "<sys/eventfd.h>" nogil:
     enum: EFD_CLOEXEC, EFD_NONBLOCK
     int eventfd(unsigned int start, int flags)
 
+cdef extern from "<sys/timerfd.h>" nogil:
+    cdef struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    enum: TFD_CLOEXEC, TFD_NONBLOCK, TFD_TIMER_ABSTIME
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec *value, itimerspec *old)
+
 cdef extern from "<sys/epoll.h>" nogil:
     # The kernel packs epoll_event on x86-64: the layout must come from this header.
     ctypedef union epoll_data_t:
@@ -87,7 +95,7 @@ cdef extern from "<netinet/in.h>" nogil:
     uint16_t htons(uint16_t value)
 
 cdef extern from "<netinet/tcp.h>" nogil:
-    enum: TCP_NODELAY
+    enum: TCP_NODELAY, TCP_QUICKACK
 
 cdef extern from "<arpa/inet.h>" nogil:
     enum: INET6_ADDRSTRLEN
@@ -119,6 +127,7 @@ cdef extern from * nogil:
     #define at_store(index, value) __atomic_store_n((index), (value), __ATOMIC_RELEASE)
     #define by_likely(x) ((int)__builtin_expect(!!(x), 1))
     #define by_unlikely(x) ((int)__builtin_expect(!!(x), 0))
+    #define TM_NEVER ((uint64_t)1 << 62)
     #define by_count_zeros(word) ((unsigned int)__builtin_ctzll(word))
     """
     void at_count(uint64_t *counter, uint64_t n)
@@ -126,6 +135,7 @@ cdef extern from * nogil:
     uint64_t at_read(const uint64_t *counter)
     uint64_t at_load(const uint64_t *index)
     void at_store(uint64_t *index, uint64_t value)
+    const uint64_t TM_NEVER
     bint by_likely(bint condition)
     bint by_unlikely(bint condition)
     unsigned int by_count_zeros(unsigned long long word)

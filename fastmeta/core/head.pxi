@@ -149,21 +149,17 @@ cdef void hd_response(Out *out, const Head *head, const uint8_t *data, uint8_t f
     cdef uint16_t i
     cdef const Header *header
     cdef uint8_t known
-    cdef bint nominates = False
     by_text(out, b"HTTP/1.1 ")
-    by_put_number(out, head.status)
+    by_put(out, data + head.status_at, 3)
     by_text(out, b" ")
     by_put(out, data + head.reason_at, head.reason_length)
     by_text(out, b"\r\n")
-    for i in range(head.header_n):
-        if head.headers[i].known == H1_CONNECTION:
-            nominates = True
     for i in range(head.header_n):
         header = &head.headers[i]
         known = header.known
         if known >= H1_CONNECTION and known <= H1_HOP_BY_HOP and known != H1_EXPECT:
             continue
-        if nominates and hd_is_nominated(head, data, header):
+        if by_unlikely(head.nominates) and hd_is_nominated(head, data, header):
             continue
         # One copy: the colon and the white space around the value come along as they were.
         by_put(out, data + header.name_at, <size_t> (header.value_at + header.value_length - header.name_at))

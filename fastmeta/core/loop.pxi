@@ -134,10 +134,10 @@ cdef void lp_turn(LoopState *loop) noexcept nogil:
     cdef int n
     cdef int i
     cdef Socket *socket
-    cdef int timeout_ms = tm_timeout(loop)
-    if loop.pump_wanted:
-        timeout_ms = 0
-    n = epoll_wait(loop.epoll, loop.batch, MAX_EVENTS, timeout_ms)
+    if by_unlikely(loop.due_changed) and tm_arm(loop) < 0:
+        loop.failed = errno
+        return
+    n = epoll_wait(loop.epoll, loop.batch, MAX_EVENTS, 0 if loop.pump_wanted else -1)
     if n < 0:
         if errno != EINTR:
             loop.failed = errno
@@ -160,7 +160,8 @@ cdef void lp_turn(LoopState *loop) noexcept nogil:
         socket = <Socket *> loop.batch[i].data.ptr
         if socket.kind == ST_GUEST or socket.kind == ST_LISTENER:
             lp_event(loop, socket, loop.batch[i].events)
-    tm_turn(loop)
+    if loop.now_ms >= loop.due_ms:
+        tm_turn(loop)
     if loop.pump_wanted:
         up_pump(loop)
     lp_bury(loop)
@@ -213,6 +214,8 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
     loop.epoll = -1
     loop.notify = -1
     loop.mailbox_socket.fd = -1
+    loop.clock.fd = -1
+    loop.due_ms = TM_NEVER
     ls_init(&loop.scopes)
     ls_init(&loop.idle_guests)
     ls_init(&loop.places)
@@ -247,9 +250,11 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
     loop.notify = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
     loop.mailbox_socket.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
     loop.mailbox_socket.kind = ST_MAILBOX
-    if loop.epoll < 0 or loop.notify < 0 or loop.mailbox_socket.fd < 0:
+    loop.clock.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)
+    loop.clock.kind = ST_CLOCK
+    if loop.epoll < 0 or loop.notify < 0 or loop.mailbox_socket.fd < 0 or loop.clock.fd < 0:
         return errno
-    if st_watch(loop, &loop.mailbox_socket, EPOLLIN) < 0:
+    if st_watch(loop, &loop.mailbox_socket, EPOLLIN) < 0 or st_watch(loop, &loop.clock, EPOLLIN) < 0:
         return errno
     st_read_clock(loop)
     return 0
@@ -265,6 +270,8 @@ cdef void lp_free(LoopState *loop) noexcept nogil:
         close(loop.notify)
     if loop.mailbox_socket.fd >= 0:
         close(loop.mailbox_socket.fd)
+    if loop.clock.fd >= 0:
+        close(loop.clock.fd)
     free(loop.events.slots)
     free(loop.requests.slots)
     free(loop.mailbox.slots)

@@ -17,6 +17,7 @@ cdef enum:
     ST_GUEST = 2
     ST_UPSTREAM = 3
     ST_MAILBOX = 4
+    ST_CLOCK = 5
 
 cdef enum:
     BF_SMALL = 16384           # a request, an answer's first part
@@ -257,6 +258,7 @@ cdef enum:
 cdef struct LoopState:
     int epoll
     Socket mailbox_socket      # eventfd: messages from Python wait
+    Socket clock               # timerfd: the wheel must be looked at
     int notify                 # eventfd: events for Python wait
     bint notify_wanted
     uint64_t now_us            # once a turn
@@ -310,5 +312,7 @@ cdef struct LoopState:
     Link wheel[TM_SLOTS]
     uint64_t wheel_bits[TM_WORDS]
     uint64_t wheel_ms          # up to here the wheel has been turned
+    uint64_t due_ms            # the earliest slot that holds anything is over then; TM_NEVER: none
+    bint due_changed           # the timerfd does not know due_ms yet
     uint8_t scratch[SCRATCH]   # heads are built here, with a body behind
     epoll_event batch[MAX_EVENTS]

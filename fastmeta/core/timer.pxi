@@ -1,5 +1,4 @@
-# Timers: a wheel of TM_SLOTS lists. Prefix tm_. Insert and remove are O(1); the only system call is epoll_wait with its
-# own timeout.
+# Timers: a wheel of TM_SLOTS lists, and one timerfd for its earliest slot. Prefix tm_. Insert and remove are O(1).
 #
 # A record has one timer. Moving its deadline later only stores it: the wheel looks at the old time, sees that the
 # deadline is still ahead, and moves the timer then. So a connection that is busy costs the wheel nothing.
@@ -10,8 +9,12 @@ cdef void tm_init(Timer *timer, uint8_t kind) noexcept nogil:
 
 
 cdef void tm_insert(LoopState *loop, Timer *timer, void *owner) noexcept nogil:
-    cdef uint64_t slot = (timer.deadline_ms // TM_SLOT_MS) % TM_SLOTS
+    cdef uint64_t at = timer.deadline_ms // TM_SLOT_MS
+    cdef uint64_t slot = at % TM_SLOTS
     timer.slot_ms = timer.deadline_ms
+    if by_unlikely((at + 1) * TM_SLOT_MS < loop.due_ms):
+        loop.due_ms = (at + 1) * TM_SLOT_MS
+        loop.due_changed = True
     ls_insert(&loop.wheel[slot], &timer.link, owner)
     loop.wheel_bits[slot // 64] |= <uint64_t> 1 << (slot % 64)
 
@@ -32,23 +35,33 @@ cdef inline void tm_cancel(Timer *timer) noexcept nogil:
     ls_remove(&timer.link)
 
 
-cdef int tm_timeout(LoopState *loop) noexcept nogil:
-    """Milliseconds until the wheel must be looked at, rounded up; -1 when it is empty."""
+cdef void tm_find_due(LoopState *loop) noexcept nogil:
+    """Finds the earliest slot that is in use (a slot is due when it lies wholly in the past)."""
     cdef uint64_t at = loop.wheel_ms // TM_SLOT_MS
     cdef uint64_t slot = at % TM_SLOTS
     cdef uint64_t ahead = 0
     cdef uint64_t bits
-    cdef uint64_t due_ms
+    loop.due_ms = TM_NEVER
+    loop.due_changed = True
     while ahead < TM_SLOTS + 64:
         bits = loop.wheel_bits[slot // 64] >> (slot % 64)
         if bits:
-            ahead += by_count_zeros(bits)
-            # A slot is due when it lies wholly in the past.
-            due_ms = (at + ahead + 1) * TM_SLOT_MS
-            return <int> (due_ms - loop.now_ms) if due_ms > loop.now_ms else 0
+            loop.due_ms = (at + ahead + by_count_zeros(bits) + 1) * TM_SLOT_MS
+            return
         ahead += 64 - slot % 64
         slot = (slot + 64 - slot % 64) % TM_SLOTS
-    return -1
+
+
+cdef int tm_arm(LoopState *loop) noexcept nogil:
+    """Tells the timerfd when the wheel is due. A timeout of epoll_wait would do the same, but costs the kernel a timer
+    for each wait; this is called only when the earliest time changes, about once a second. Returns 0 or -1."""
+    cdef itimerspec when
+    loop.due_changed = False
+    memset(&when, 0, sizeof(when))
+    if loop.due_ms != TM_NEVER:
+        when.it_value.tv_sec = <time_t> (loop.due_ms // 1000)
+        when.it_value.tv_nsec = <long> (loop.due_ms % 1000 * 1000000)
+    return timerfd_settime(loop.clock.fd, TFD_TIMER_ABSTIME, &when, NULL)
 
 
 cdef void tm_turn(LoopState *loop) noexcept nogil:
@@ -80,3 +93,4 @@ cdef void tm_turn(LoopState *loop) noexcept nogil:
             else:
                 lp_timer(loop, timer)
     loop.wheel_ms = to * TM_SLOT_MS
+    tm_find_due(loop)
