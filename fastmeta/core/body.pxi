@@ -102,7 +102,9 @@ cdef void bd_stream_read(LoopState *loop, Guest *guest) noexcept nogil:
     sent = send(up.socket.fd, loop.scratch, <size_t> n, MSG_NOSIGNAL)
     if sent < 0:
         if errno != EAGAIN and errno != EINTR:
-            # It may have answered before it closed: look for that first.
+            # It may have answered before it closed: look for that first. The request did not get there whole.
+            guest.body_left += <uint64_t> n
+            guest.body_missing = True
             up_read(loop, up)
             return
         sent = 0

@@ -56,10 +56,10 @@ cdef void gs_close(LoopState *loop, Guest *guest, bint reset) noexcept nogil:
     if guest.socket.dead:
         return
     guest.socket.dead = True
+    gs_unpark(loop, guest)
     if guest.request_open:
         at_count(&loop.counters.aborted, 1)
         ex_record(loop, guest)
-    gs_unpark(loop, guest)
     ls_remove(&guest.wait)
     ls_remove(&guest.link)
     tm_cancel(&guest.timer)
