@@ -541,10 +541,10 @@ class Rig:
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind((address, 0))
-        sock.connect((host, tcp_port))
         guest = Guest(sock)
         self.guests.append(guest)
+        sock.bind((address, 0))
+        sock.connect((host, tcp_port))
         return guest
 
     def ask(
