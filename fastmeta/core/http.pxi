@@ -221,8 +221,8 @@ cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end)
         i += 1
     if i == at or i == end or data[i] != 32 or i - at > H1_MAX_METHOD:
         return -400
-    # Its target is an authority (RFC 9112 section 3.2.3), and who knows it ends the request and the answer at their heads
-    # (section 6.3): with any other target the framing depends on the reader. Nobody should make a case of its case.
+    # Its target is an authority (RFC 9112 section 3.2.3), and who knows it ends the request and the answer at their
+    # heads (section 6.3): with any other target the framing depends on the reader. So does the case of its letters.
     if by_unlikely(i - at == 7 and by_is(data + at, b"connect", 7)):
         return -400
     head.method_at = <uint16_t> at
@@ -350,8 +350,11 @@ cdef int h1_response_end(Head *head, bint to_head_request) noexcept nogil:
     """After the last header: what the framing is, RFC 9112 section 6.3. Returns 0 or -502."""
     if head.has_length and head.has_coding:
         return -502
-    # RFC 9112 section 6.1 forbids a coding in these, and readers disagree on whether content follows.
-    if head.has_coding and (not head.http11 or head.status < 200 or head.status == 204):
+    if head.has_coding and not head.http11:
+        return -502
+    # These have no content; RFC 9110 section 8.6 and RFC 9112 section 6.1 forbid them to speak of any, and readers
+    # disagree on whether it follows when they do.
+    if (head.status < 200 or head.status == 204) and (head.has_coding or head.content_length > 0):
         return -502
     if head.status == 101:
         return -502                        # we never ask for an upgrade

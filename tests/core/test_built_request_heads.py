@@ -159,7 +159,7 @@ def test_connection_does_not_nominate_ours_away() -> None:
     ],
 )
 def test_target(target: str, sent: str) -> None:
-    """RFC 9112 section 3.2.1: origin-form goes to Nova; an absolute target loses its authority, as it does Host."""
+    """RFC 9112 section 3.2.1: origin-form goes to Nova; the authority of absolute-form is dropped."""
     assert built(f"GET {target} HTTP/1.1\r\nHost: evil\r\n\r\n")[:2] == [
         f"GET {sent} HTTP/1.1".encode(),
         b"Host: " + HOST,

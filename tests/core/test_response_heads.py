@@ -62,8 +62,8 @@ def framing_of(status: int, version: str, what: str, to_head: bool) -> str | int
         return 502  # RFC 9110 section 15.2.2: the answer to an Upgrade that we never send
     if what == "both" or (what == "chunked" and version == "1.0"):
         return 502  # rule 3 and section 6.1
-    if what == "chunked" and (status < 200 or status == 204):
-        return 502  # section 6.1: forbidden, and some readers take it at its word
+    if what in ("chunked", "length") and (status < 200 or status == 204):
+        return 502  # section 6.1 and RFC 9110 section 8.6: forbidden, and some readers take it at its word
     if to_head or status < 200 or status in (204, 304):
         return "none"  # rule 1
     # Rule 2 is about CONNECT, which we refuse.
