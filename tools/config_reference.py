@@ -48,7 +48,8 @@ def kind(option: cfg.Opt) -> str:
 def reference() -> str:
     parts = [INTRODUCTION]
     for group, options in list_opts():
-        parts.append(f"\n## [{getattr(group, 'name', group)}]\n\n| option | kind | default | meaning |\n|---|---|---|---|\n")
+        parts.append(f"\n## [{getattr(group, 'name', group)}]\n\n")
+        parts.append("| option | kind | default | meaning |\n|---|---|---|---|\n")
         for option in options:
             meaning = " ".join((option.help or "").split()).replace("|", "\\|").replace("<", "&lt;")
             parts.append(f"| `{option.name}` | {kind(option)} | {default(option)} | {meaning} |\n")

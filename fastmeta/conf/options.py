@@ -128,7 +128,7 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "body_timeout",
         type=Seconds(0.1, 300),
         default=30.0,
-        help="Seconds that a guest may pause while it sends a body (then 408).",
+        help="Seconds that a guest has to send the body of a request (then 408).",
     ),
     cfg.Opt(
         "write_timeout",
@@ -153,8 +153,9 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "max_connections",
         type=Whole(1, 1_000_000, "number"),
         default=16384,
-        help="Connections of guests at once; further ones wait in the kernel's queue. Fewer when the limit "
-        "of descriptors (LimitNOFILE) does not allow so many.",
+        help="Connections of guests at once. A further one takes the place of the one that has been idle "
+        "longest; when none is idle it gets 503. Fewer when the limit of descriptors (LimitNOFILE) does not "
+        "allow so many.",
     ),
     cfg.Opt(
         "max_parked",

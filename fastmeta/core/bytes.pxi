@@ -84,8 +84,9 @@ cdef inline bint by_is_odd(uint64_t word) noexcept nogil:
     """Whether one of eight bytes is below SP (HTAB too) or is DEL. Arithmetic on the bytes of a word: Hacker's Delight,
     section 6-1."""
     cdef uint64_t turned = word ^ <uint64_t> 0x7f7f7f7f7f7f7f7f
-    return ((((word - <uint64_t> 0x2020202020202020) & ~word) | ((turned - <uint64_t> 0x0101010101010101) & ~turned)) & (
-        <uint64_t> 0x8080808080808080)) != 0
+    cdef uint64_t below = (word - <uint64_t> 0x2020202020202020) & ~word
+    cdef uint64_t zero = (turned - <uint64_t> 0x0101010101010101) & ~turned
+    return ((below | zero) & <uint64_t> 0x8080808080808080) != 0
 
 
 cdef inline size_t by_skip_value(const uint8_t *data, size_t start, size_t at, size_t end) noexcept nogil:

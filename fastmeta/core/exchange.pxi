@@ -54,9 +54,8 @@ cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
     elif head.framing == H1_FRAMING_CHUNKED:
         guest.body_missing = True
         guest.gathers = True
-    # TRACE would show a guest the headers that we add; CONNECT is for proxies: RFC 9110 sections 9.3.6 and 9.3.8.
-    if (head.method_length == 5 and memcmp(method, b"TRACE", 5) == 0) or (
-            head.method_length == 7 and memcmp(method, b"CONNECT", 7) == 0):
+    # It would show a guest the headers that we add, the signature among them: RFC 9110 section 9.3.8.
+    if by_unlikely(head.method_length == 5 and by_is(method, b"trace", 5)):
         ex_refuse(loop, guest, 501)
         return
     ex_resolve(loop, guest)

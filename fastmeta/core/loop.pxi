@@ -126,8 +126,8 @@ cdef void lp_bury(LoopState *loop) noexcept nogil:
 
 
 cdef void lp_turn(LoopState *loop) noexcept nogil:
-    """One turn: wait, then first unused connections to Nova, then what Python says and what Nova answers, then what guests
-    want, then time.
+    """One turn: wait, then first unused connections to Nova, then what Python says and what Nova answers, then what
+    guests want, then time.
 
     In this order a revocation is in force before a request of the same turn goes out, and whatever came on an unused
     connection is seen before anything of this turn can use it."""

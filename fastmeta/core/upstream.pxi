@@ -225,8 +225,8 @@ cdef void up_merge(LoopState *loop) noexcept nogil:
 
 
 cdef void up_check_idle(LoopState *loop) noexcept nogil:
-    """Epoll may not have reported everything: looks itself whether the connection that is used next is quiet, and closes
-    those that are not."""
+    """Epoll may not have reported everything: looks itself whether the connection that is used next is quiet, and
+    closes those that are not."""
     cdef Upstream *up
     cdef uint8_t first
     while not ls_is_empty(&loop.idle):
