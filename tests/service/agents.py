@@ -218,7 +218,16 @@ class Agent:
         """Its descriptors when nobody asks and all connections to the upstream are closed."""
         upstream.close_connections()
         until(lambda: upstream.open == 0, "end of the connections to the upstream")
-        return self.descriptors()
+
+        def steady() -> int:
+            found = {self.descriptors()}
+            for _ in range(10):  # what it opens for a moment only, as when it reads a file, does not count
+                time.sleep(0.01)
+                found.add(self.descriptors())
+            return found.pop() if len(found) == 1 else 0
+
+        count: int = until(steady, "steady number of descriptors")
+        return count
 
     def memory(self) -> int:
         """Resident bytes."""
