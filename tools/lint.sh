@@ -10,3 +10,4 @@ ruff check .
 ruff format --check .
 cython-lint fastmeta/_core.pyx fastmeta/core/*.pxi
 mypy
+python tools/config_reference.py --check

@@ -131,7 +131,8 @@ cdef int st_watch(LoopState *loop, Socket *socket, uint32_t interest) noexcept n
 
 cdef void st_unwatch(LoopState *loop, Socket *socket) noexcept nogil:
     """Makes epoll report nothing at all, hang-ups neither. Whoever closes a socket calls it first: epoll forgets a
-    closed descriptor only when nobody shares what it stands for, as a forked process does, or who gave us a listener."""
+    closed descriptor only when nobody shares what it stands for. A forked process does, and who gave us a
+    listener."""
     cdef epoll_event event                 # Linux before 2.6.9 wanted one; the type still does
     if socket.interest:
         epoll_ctl(loop.epoll, EPOLL_CTL_DEL, socket.fd, &event)
