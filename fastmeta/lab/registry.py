@@ -48,6 +48,9 @@ class Registry:
             raise LabError(f"cannot write in {REGISTRY_FOLDER}: {error.strerror}") from error
 
     def plan(self, name: str) -> None:
+        """Raises LabError when it was made already: planned once more and failed, it would be forgotten."""
+        if name in self._made:
+            raise LabError(f"the namespace {name} exists already, made by this lab")
         self._write({"planned": name})
 
     def made(self, name: str) -> None:

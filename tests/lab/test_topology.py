@@ -191,6 +191,14 @@ def test_a_name_that_exists_is_refused_and_left_alone(lab: Lab) -> None:
         remove_namespace(name)
 
 
+def test_a_name_that_is_its_own_is_refused_and_still_removed_in_the_end(clean_machine: None) -> None:
+    with Lab() as lab:
+        name = lab.add_namespace(f"fmt-{lab.tag}")
+        with pytest.raises(LabError, match="exists already"):
+            lab.add_namespace(name)
+    assert not (NETNS_FOLDER / name).exists()
+
+
 def test_a_namespace_that_somebody_made_anew_is_left_alone(
     clean_machine: None, caplog: pytest.LogCaptureFixture
 ) -> None:
