@@ -70,7 +70,10 @@ cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
     cdef socklen_t length = sizeof(peer)
     cdef Guest *guest
     cdef int error
-    cdef int fd = accept4(listener.socket.fd, <sockaddr *> &peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    cdef int fd
+    if listener.socket.fd < 0:
+        return False                       # drained, and closed, earlier in this batch
+    fd = accept4(listener.socket.fd, <sockaddr *> &peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
     if fd < 0:
         error = errno
         if error == EAGAIN:
