@@ -43,7 +43,7 @@ def test_answers_of_any_size(make_rig, framing, length):
         found = guest.answer()
         assert found.whole and found.body == body
         assert found.framing == ("length" if framing == "length" else "chunked")
-    assert rig.stat("bytes_down") == length * (2 if length > 20_000 else 1)
+    rig.wait_stat("bytes_down", length * (2 if length > 20_000 else 1))
     assert rig.upstream.connections == (1 if framing != "close" or length <= 20_000 else 2)
 
 

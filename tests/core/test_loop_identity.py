@@ -1,11 +1,12 @@
 """Rule 1, identity safety: only a confirmed, fresh, unrevoked identity goes to the upstream."""
 
+import socket
 import threading
 import time
 
 import pytest
 
-from .loop_kit import Gone, answer, echo, instance_of, mark, packed, silence, until
+from .loop_kit import Gone, Wire, answer, echo, instance_of, mark, packed, silence, until
 
 
 def test_first_request_asks_once_and_is_answered(rig):
@@ -120,6 +121,43 @@ def test_an_identity_that_is_revoked_while_its_request_waits_for_a_connection(ma
     go_on.set()
     assert second.answer().body.split()[0].decode() == instance_of(1, "127.0.0.3", 1)
     assert instance_of(1, "127.0.0.3", 0) not in [r.one("X-Instance-ID") for r in rig.upstream.requests]
+
+
+@pytest.mark.parametrize("how", ["ends", "is revoked"])
+def test_an_identity_that_is_over_when_its_connection_is_made(make_rig, how):
+    """The upstream takes a second to accept a connection: the head that goes up names the new instance."""
+    rig = make_rig()
+    crowded = socket.socket()
+    crowded.bind(("127.0.0.1", 0))
+    crowded.listen(0)
+    waiting = [socket.socket() for _ in range(2)]
+    for sock in waiting:
+        sock.setblocking(False)
+        sock.connect_ex(crowded.getsockname())
+    rig.put("127.0.0.9")  # the table is swept a second after this, and after the next
+    time.sleep(0.5)
+    rig.put("127.0.0.1", ttl_ms=700 if how == "ends" else 60_000)
+    rig.age[1, "127.0.0.1"] = 1 if how == "ends" else 0
+    rig.loop.set_upstream([crowded.getsockname()], "nova")
+    guest = rig.guest()
+    guest.get("/a")
+    rig.wait_stat("upstream_connects", 1)
+    if how == "is revoked":
+        rig.revoke("127.0.0.1")
+    sent = []
+    for _ in range(len(waiting) + 1):
+        sock, peer = crowded.accept()
+        if peer in [other.getsockname() for other in waiting]:
+            sock.close()
+            continue
+        wire = Wire(rig.upstream, sock, 0)
+        sent.append(wire.read())
+        wire.send(answer(mark(sent[-1])))
+        break
+    assert guest.answer().body.split()[0].decode() == instance_of(1, "127.0.0.1", 1)
+    assert [request.one("X-Instance-ID") for request in sent] == [instance_of(1, "127.0.0.1", 1)]
+    for other in (sock, crowded, *waiting):
+        other.close()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
