@@ -63,7 +63,7 @@ def test_no_connection_is_idle(make_rig):
 
 def test_a_slow_head(make_rig):
     """head_timeout counts from the first byte, whatever trickles in: 408."""
-    rig = make_rig(settings={"head_timeout_ms": 150})
+    rig = make_rig(settings={"head_timeout_ms": 150, "linger_timeout_ms": 100})
     guest = rig.guest()
     guest.send(b"GET / HT")
     for _ in range(3):

@@ -35,7 +35,7 @@ def test_a_stale_connection_costs_a_get_nothing(make_rig):
     for number in range(5):
         assert rig.ask(f"/{number}").status == 200
         rig.upstream.hang_up()
-    assert rig.stat("answers_2xx") == 5
+    rig.wait_stat("answers_2xx", 5)
     assert list(dict.fromkeys(rig.upstream.targets())) == [f"/{number}" for number in range(5)]
 
 
@@ -171,9 +171,9 @@ def test_a_guest_that_aborts(make_rig, when):
         until(lambda: guest.more() == "")
     guest.reset()
     rig.wait_stat("connections_open", 0)
-    go_on.set()
     assert rig.ask("/next", address="127.0.0.2").body.decode() == f"{instance_of(1, '127.0.0.2')} GET /next\n"
     assert rig.upstream.connections == 2
+    go_on.set()
     assert rig.stat("aborted") == 1
 
 

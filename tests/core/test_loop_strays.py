@@ -190,7 +190,7 @@ SHORT = {
     "upstream_timeout_ms": 2000,
     "upstream_idle_timeout_ms": 200,
     "linger_timeout_ms": 100,
-    "keepalive_timeout_ms": 1000,
+    "keepalive_timeout_ms": 300,
 }
 
 

@@ -77,7 +77,7 @@ def test_negative_answers_kept_are_bounded(make_rig):
     for _ in range(2):
         for number in range(2, 8):
             assert rig.ask(address=f"127.0.0.{number}").status == 404
-    assert rig.stat("identities") == 3
+    rig.wait_stat("identities", 3)
     assert len(rig.misses) == 6 + 3
 
 
