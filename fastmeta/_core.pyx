@@ -73,7 +73,8 @@ SETTINGS = {
     "access_log": (0, 0, 1),
 }
 
-POST_TIMEOUT_S = 5
+cdef enum:
+    POST_TIMEOUT_S = 5
 
 
 cdef int set_settings(Settings *settings, dict values) except -1:

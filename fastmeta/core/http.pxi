@@ -2,8 +2,7 @@
 #
 # A Head borrows nothing and owns nothing: it keeps offsets into the buffer that it was parsed from, so the buffer may
 # move, but its bytes must stay. Parsing is resumable at line level: no byte is looked at twice for its line end, and no
-# line is parsed twice. The parsers return the length of the head (> 0), 0 when more bytes are needed, or minus the
-# HTTP status that refuses it.
+# line is parsed twice. The parsers return the head's length (> 0), 0 when more bytes are needed, or -(HTTP status).
 
 cdef enum:
     H1_MAX_HEADERS = 100       # then 431; Neutron's guests send fewer than 20
@@ -149,9 +148,8 @@ cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexc
     known = h1_known(name, length)
     if by_unlikely(kinds & BY_UNDERSCORE):
         # A server behind a WSGI gateway cannot tell this name from the real one (PEP 3333): ambiguous framing.
-        if length == 14 and by_is_folded(name, b"content-length", 14):
-            return -400
-        if length == 17 and by_is_folded(name, b"transfer-encoding", 17):
+        if (length == 14 and by_is_folded(name, b"content-length", 14)) or (
+                length == 17 and by_is_folded(name, b"transfer-encoding", 17)):
             return -400
     header = &head.headers[head.header_n]
     header.name_at = <uint16_t> at
@@ -245,9 +243,8 @@ cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end)
     if data[target_at] != 47:
         # RFC 9112 section 3.2.2: a server accepts absolute-form; its authority takes the place of Host, which we set
         # ourselves. "*" and authority-form (OPTIONS, CONNECT) name nothing that a metadata service has.
-        if target_end - target_at < 8 or not by_is(data + target_at, b"http", 4):
-            return -400
-        if memcmp(data + target_at + 4, b"://", 3) != 0:
+        if target_end - target_at < 8 or not by_is(data + target_at, b"http", 4) or (
+                memcmp(data + target_at + 4, b"://", 3) != 0):
             return -400
         target_at += 7
         i = target_at
@@ -348,16 +345,13 @@ cdef int h1_status_line(Head *head, const uint8_t *data, size_t at, size_t end) 
 
 cdef int h1_response_end(Head *head, bint to_head_request) noexcept nogil:
     """After the last header: what the framing is, RFC 9112 section 6.3. Returns 0 or -502."""
-    if head.has_length and head.has_coding:
-        return -502
-    if head.has_coding and not head.http11:
+    # 101: we never ask for an upgrade.
+    if (head.has_coding and (head.has_length or not head.http11)) or head.status == 101:
         return -502
     # These have no content; RFC 9110 section 8.6 and RFC 9112 section 6.1 forbid them to speak of any, and readers
     # disagree on whether it follows when they do.
     if (head.status < 200 or head.status == 204) and (head.has_coding or head.content_length > 0):
         return -502
-    if head.status == 101:
-        return -502                        # we never ask for an upgrade
     if to_head_request or head.status < 200 or head.status == 204 or head.status == 304:
         head.framing = H1_FRAMING_NONE
     elif head.chunked:

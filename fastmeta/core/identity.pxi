@@ -1,5 +1,6 @@
-# The identity table: (scope, address, interface) to identity. Prefix id_. Owns its entries and their identities; guests
-# that wait in an entry belong to their listeners, and leave the entry before they are closed.
+# The identity table: (scope, address, interface) to identity. Prefix id_, and sc_ for the scopes that hold it. Owns its
+# entries and their identities; guests that wait in an entry belong to their listeners, and leave the entry before they
+# are closed.
 
 cdef enum:
     ID_FIRST_BUCKETS = 8
