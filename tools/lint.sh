@@ -10,4 +10,5 @@ ruff check .
 ruff format --check .
 cython-lint fastmeta/_core.pyx fastmeta/core/*.pxi
 mypy
+python -m mypy.stubtest fastmeta._core --allowlist tests/build/stubtest-allow.txt
 python tools/config_reference.py --check
