@@ -24,20 +24,25 @@ def read_trusted_file(path: str | os.PathLike[str], limit: int = MAX_TRUSTED_FIL
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}") from error
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{name}: not a regular file")
-        if status.st_uid not in (0, os.geteuid()):
-            owner = status.st_uid
-            raise UnsafeFileError(f"{name}: belongs to user {owner}, neither to root nor to us: chown it")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            mode = stat.S_IMODE(status.st_mode)
-            raise UnsafeFileError(f"{name}: mode {mode:04o} lets group or others write: chmod go-w it")
-        try:
+    try:
+        _check(name, os.fstat(fd))  # before open(), which raises for a folder
+        with open(fd, "rb", closefd=False) as file:
             content = file.read(limit + 1)
-        except OSError as error:
-            raise ConfigError(f"{name}: {error.strerror}") from error
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}") from error
+    finally:
+        os.close(fd)
     if len(content) > limit:
         raise ConfigError(f"{name}: more than {limit} bytes")
     return content
+
+
+def _check(name: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{name}: not a regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        owner = status.st_uid
+        raise UnsafeFileError(f"{name}: belongs to user {owner}, neither to root nor to us: chown it")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = stat.S_IMODE(status.st_mode)
+        raise UnsafeFileError(f"{name}: mode {mode:04o} lets group or others write: chmod go-w it")

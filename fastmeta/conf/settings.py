@@ -124,6 +124,11 @@ def load(argv: Sequence[str], *, prog: str, version: str) -> cfg.ConfigOpts:
         raise ConfigError(f"{place}: not a line of a configuration file; right is option = value") from None
     except cfg.Error as error:
         raise ConfigError(_one_line(str(error))) from error
+    except (OSError, UnicodeError) as error:
+        # oslo.config lets these through: a folder in a file's place, or bytes that are no text.
+        if isinstance(error, OSError):
+            raise ConfigError(f"{error.filename}: {error.strerror}") from error
+        raise ConfigError("a configuration file is not text in UTF-8") from None
     return conf
 
 

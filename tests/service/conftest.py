@@ -6,9 +6,11 @@ One lab for all tests: networks blue and green and, behind a router, red, all of
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -127,6 +129,13 @@ def served(module_served: Served) -> Iterator[Served]:
     """One agent for the tests of a module (which start no other: it would share the listeners)."""
     yield module_served
     module_served.setting.check()
+
+
+@pytest.fixture
+def private_folder() -> Iterator[Path]:
+    """Ours alone (pytest's own folders are, too, but not where it is told to use others)."""
+    with tempfile.TemporaryDirectory(prefix="fms-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)

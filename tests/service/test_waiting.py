@@ -146,9 +146,9 @@ def test_a_restart_that_nobody_notices(setting: Setting) -> None:
         assert begun.socket.recv(1, 2)  # MSG_PEEK
         upstream.until_asked("/held", len(guests) + 1)
         successor = setting.agent(upstream, beside=True)
+        before = agent.descriptors()
         agent.terminate()
-        agent.until_logged("requests in progress have 30 seconds")
-        agent.until_logged("closed: |ready")  # one is draining: the successor serves
+        until(lambda: agent.descriptors() <= before - len(setting.cloud.listen), "end of the listeners")
         until(lambda: all(guest.is_served("/quick") for guest in guests.values()))
         assert not any(answer.done() for answer in asked)
         release.set()
@@ -169,9 +169,10 @@ def test_guests_that_wait_when_the_agent_ends(setting: Setting) -> None:
     upstream = setting.upstream(listening=False)
     agent = setting.agent(upstream, park_timeout=LONG, drain_timeout=30)
     guests = setting.cloud.guests.values()
+    before = agent.quiet_descriptors(upstream)
     with asking(guests, "/parked") as asked:
         agent.until_logged("is away, guests wait")
-        until(lambda: len(agent.logged("lookup|is away")) > 0)
+        until(lambda: agent.descriptors() >= before + len(guests), "all are accepted")
         agent.terminate()
         agent.until_logged("requests in progress have 30 seconds")
         upstream.listen()
