@@ -179,6 +179,8 @@ cdef int lp_run(LoopState *loop) noexcept nogil:
         if loop.stopping and (loop.listener_n == 0 or loop.out_of_time):
             break
     lp_clear(loop)
+    if loop.notify_wanted:
+        st_signal(loop.notify)
     return loop.failed
 
 

@@ -1,5 +1,7 @@
 """Rule 9, the core's half: how listeners, scopes and the loop end."""
 
+import select
+import socket
 import threading
 import time
 
@@ -7,7 +9,7 @@ import pytest
 
 from fastmeta import _core
 
-from .loop_kit import Gone, answer, mark, silence, until
+from .loop_kit import Gone, answer, mark, nothing_left_behind, silence, until
 
 
 def slow_script(go_on):
@@ -177,15 +179,29 @@ def test_stop_with_time(make_rig):
     assert guest.ended() == "closed"
 
 
-def test_events_of_the_end_can_be_waited_for(make_rig):
-    """Listeners that the end closed are reported, and the descriptor says so."""
-    rig = make_rig(on_miss=silence)
-    guest = rig.guest()
-    guest.get("/a")
-    rig.wait_stat("parked", 1)
-    rig.stop(drain_ms=30)
-    rig.events += rig.loop.events()
-    closed(rig)
+def test_events_of_the_end_can_be_waited_for():
+    """A listener that the end itself closed is reported, and the descriptor says so."""
+    with nothing_left_behind():
+        loop = _core.Loop({})
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        guest = socket.create_connection(listener.getsockname())
+        loop.add_scope(1)
+        loop.add_listener(1, 1, listener.detach())
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        guest.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda loop=loop: loop.stats()["parked"] == 1)
+        assert [event[0] for event in loop.events()] == [_core.EVENT_MISS]
+        loop.stop(60_000)
+        loop.stop(0)
+        thread.join(5)
+        assert not thread.is_alive()
+        assert select.select([loop.fileno()], [], [], 0)[0]
+        assert loop.events() == [(_core.EVENT_LISTENER_CLOSED, 1)]
+        guest.close()
+        del loop, thread
 
 
 def test_listeners_come_and_go_under_load(make_rig):
