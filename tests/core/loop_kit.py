@@ -281,7 +281,7 @@ class Answer:
 
     status: int
     headers: list[tuple[str, str]]
-    body: bytes = b""
+    body: bytearray = field(default_factory=bytearray)
     whole: bool = False
     framing: str = "none"
     end: str = ""
@@ -327,7 +327,7 @@ class Guest:
     def take(self, length: int, found: Answer) -> bool:
         """Moves length bytes of the content to the answer; False when the connection ended before."""
         while len(self.pending) < length:
-            found.end = self.more(1 << 20)
+            found.end = self.more()
             if found.end:
                 found.body += self.pending
                 self.pending = b""
@@ -372,7 +372,7 @@ class Guest:
             found.whole = self.take(int(lengths[0]), found)
         else:
             found.framing = "close"
-            while not (end := self.more(1 << 20)):
+            while not (end := self.more()):
                 found.body += self.pending
                 self.pending = b""
             found.body += self.pending
