@@ -326,15 +326,16 @@ class Guest:
 
     def take(self, length: int, found: Answer) -> bool:
         """Moves length bytes of the content to the answer; False when the connection ended before."""
-        while len(self.pending) < length:
+        while True:
+            part = self.pending[:length]
+            found.body += part
+            self.pending = self.pending[len(part) :]
+            length -= len(part)
+            if length == 0:
+                return True
             found.end = self.more()
             if found.end:
-                found.body += self.pending
-                self.pending = b""
                 return False
-        found.body += self.pending[:length]
-        self.pending = self.pending[length:]
-        return True
 
     def line(self, found: Answer) -> bytes | None:
         while b"\r\n" not in self.pending:
