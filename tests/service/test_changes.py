@@ -24,7 +24,9 @@ OTHER = "11111111-2222-4333-8444-555555555555"
 def served(served: Served) -> Iterator[Served]:
     """Afterwards everybody is who he was."""
     yield served
-    served.agent.change_ports([*served.cloud.ports(), *extra_port(served.guests["blue-5"], address="10.9.9.9")])
+    served.agent.change_ports(
+        [*served.cloud.ports(), *extra_port(served.guests["blue-5"], address="10.9.9.9")]
+    )
 
 
 def extra_port(guest: Guest, *, address: str | None = None, **other: Any) -> list[dict[str, Any]]:
@@ -297,7 +299,8 @@ def test_a_router_that_gets_another_network(served: Served) -> None:
     ports = served.cloud.ports()
     (interface,) = (item for item in ports if item["device_owner"] == "network:router_interface")
     changed = [
-        item if item is not interface else item | {"network_id": blue.port.network.network_id} for item in ports
+        item if item is not interface else item | {"network_id": blue.port.network.network_id}
+        for item in ports
     ]
     served.agent.change_ports(changed)
     answer = red.ask("/other-network")

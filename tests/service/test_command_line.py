@@ -99,7 +99,9 @@ def test_a_tcp_port_in_use(private_folder: Path) -> None:
 
 def test_https_is_refused_plainly(private_folder: Path) -> None:
     line = refused(private_folder, f"listen = {PLACE}", default="nova_metadata_protocol = https")
-    assert "nova_metadata_protocol = https: TLS to Nova's metadata API is not there yet; right is http" in line
+    assert (
+        "nova_metadata_protocol = https: TLS to Nova's metadata API is not there yet; right is http" in line
+    )
 
 
 @pytest.mark.parametrize("ports", ["", "garbage", "[]", '{"ports": [1]}', '{"ports": [{}]}', "[" * 100_000])

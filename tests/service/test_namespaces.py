@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import uuid
-from dataclasses import replace
 
 import pytest
 from pyroute2 import IPRoute

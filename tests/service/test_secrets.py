@@ -1,7 +1,7 @@
 """Rule 11: files that others may change are refused, and nothing of the agent can be read by others.
 
-That the secret (and every signature) is in no log is checked after each test of this folder, all of which run with debug =
-true: Agent.check_log.
+That the secret (and every signature) is in no log is checked after each test of this folder, all of which run
+with debug = true: Agent.check_log.
 """
 
 from __future__ import annotations
