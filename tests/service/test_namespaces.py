@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import uuid
@@ -163,20 +165,26 @@ def test_a_namespace_that_comes_goes_and_comes(own_setting: Setting, kind: str) 
     assert agent.quiet_descriptors(upstream) == before
 
 
-def test_a_namespace_that_is_replaced_while_nobody_looks(own_setting: Setting) -> None:
-    """Deleted and made again at once: the listener must be in the new one."""
+@pytest.mark.parametrize("looks_away", [False, True])
+def test_a_namespace_that_is_replaced(own_setting: Setting, looks_away: bool) -> None:
+    """Deleted and made again at once, also while the agent is stopped and sees only what there is in the end: the old
+    one is left, so that it goes, and the listener is in the new one."""
     setting = own_setting
     upstream = setting.upstream()
     place = Place(setting, "network")
     place.make()
     (guest,) = place.guests(1)
     agent = setting.agent(upstream)
-    for turn in range(1, 6):
+    for turn in range(1, 4):
         agent.until_logged(f"listening: .*{place.namespace}", turn)
         assert guest.is_served(f"/turn/{turn}")
         old = place.link
+        if looks_away:
+            os.kill(agent.pid, signal.SIGSTOP)
         place.remove()
         place.make()
+        if looks_away:
+            os.kill(agent.pid, signal.SIGCONT)
         until(lambda old=old: old not in switch_links(setting.cloud.lab), "end of the old one", GONE_WITHIN)
 
 
