@@ -7,11 +7,11 @@ import time
 
 import pytest
 
+from . import faults
 from .agents import until
 from .conftest import Served
-from .upstream import Exchange
-
-STRAY = b"<stray>\n"
+from .faults import STRAY
+from .upstream import Exchange, Script
 
 
 @pytest.mark.parametrize("late", [STRAY, b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + STRAY])
@@ -51,6 +51,46 @@ def test_a_kept_connection_serves_many_tenants(served: Served) -> None:
     requests = served.upstream.received[before:]
     assert len({request.instance for request in requests}) == len(served.guests)
     assert len({request.connection for request in requests}) < len(requests) / 2
+
+
+@pytest.mark.parametrize(
+    ("script", "method", "kept"),
+    [
+        (faults.chunked, "GET", True),
+        (faults.interim, "GET", True),
+        (faults.bytewise, "GET", True),
+        (faults.large, "GET", True),
+        (faults.content_after_head_request, "HEAD", False),
+        (faults.content_after_304, "GET", False),
+        (faults.twice_in_one_segment, "GET", False),
+        (faults.more_than_it_said, "GET", False),
+        (faults.chunked_and_more, "GET", False),
+        (faults.says_close, "GET", False),
+        (faults.two_framings, "GET", False),
+        (faults.nonsense, "GET", False),
+    ],
+)
+def test_which_connections_are_used_again(served: Served, script: Script, method: str, kept: bool) -> None:
+    """Only those on which the answer ended where it said, and not a byte followed."""
+    upstream = served.upstream
+    upstream.scripts["judged"] = script
+    upstream.close_connections()
+    until(lambda: upstream.open == 0)
+    upstream.received.clear()
+    assert served.guests["blue-5"].ask("/judged", method=method).status in (200, 304, 502)
+    assert served.guests["green-5"].is_served()
+    first, second = upstream.received
+    assert (first.connection == second.connection) is kept
+
+
+def test_a_post_goes_out_on_a_fresh_connection(served: Served) -> None:
+    """A stale kept one would cost its answer: it is never sent twice."""
+    served.upstream.received.clear()
+    for method in ("GET", "POST", "POST", "GET"):
+        assert served.guests["blue-5"].ask("/fresh", method=method).status == 200
+    get, *posts, last = (request.connection for request in served.upstream.received)
+    assert len({get, *posts}) == 3
+    assert last in (get, *posts)
 
 
 def test_pipelined_requests_get_their_answers_in_order(served: Served) -> None:
