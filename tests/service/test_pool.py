@@ -17,13 +17,14 @@ from .upstream import Exchange, Script
 @pytest.mark.parametrize("late", [STRAY, b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + STRAY])
 def test_a_late_second_answer_ends_the_idle_connection(served: Served, late: bytes) -> None:
     """Rule 3: bytes that come on an idle connection close it; the next guest gets another one."""
-    idle = threading.Event()
+    idle, sent = threading.Event(), threading.Event()
     closed = threading.Event()
 
     def late_answer(exchange: Exchange) -> bool:
         exchange.send(exchange.whole())
         assert idle.wait(20)
         exchange.send(late)
+        sent.set()
         if exchange.gone(20):
             closed.set()
         return False
@@ -34,8 +35,9 @@ def test_a_late_second_answer_ends_the_idle_connection(served: Served, late: byt
     target = f"/late/{len(late)}"
     assert blue.ask(target).body == blue.mark(target)  # so the connection is idle now: nobody else asks
     idle.set()
-    assert closed.wait(20), "the connection is still kept"
+    assert sent.wait(20)
     assert green.is_served(target.replace("late", "next"))
+    assert closed.wait(20), "the connection is still kept"
     connections = [request.connection for request in served.upstream.received[-2:]]
     assert connections[0] != connections[1]
 
