@@ -344,7 +344,7 @@ cdef void gs_timeout(LoopState *loop, Guest *guest) noexcept nogil:
         ex_resolve(loop, guest)
     elif phase == GS_RESOLVE or phase == GS_PAUSE:
         ex_refuse(loop, guest, 503)
-    elif phase == GS_PLACE or phase == GS_CONNECT:
+    elif phase == GS_PLACE:
         ex_refuse(loop, guest, 503 if guest.park_counts else 504)
     elif phase == GS_SEND and guest.body_left > 0 and guest.up.unsent is NULL:
         ex_refuse(loop, guest, 408)

@@ -107,6 +107,7 @@ cdef void ln_add(LoopState *loop, const Message *message) noexcept nogil:
     if listener is NULL:
         rg_problem(loop, PR_MEMORY, ENOMEM, message.scope, message.listener)
         close(message.fd)
+        ln_tell_closed(loop, message.listener)
         return
     listener.socket.fd = message.fd
     listener.socket.kind = ST_LISTENER
@@ -123,7 +124,6 @@ cdef void ln_add(LoopState *loop, const Message *message) noexcept nogil:
 
 cdef void ln_end(LoopState *loop, Listener *listener) noexcept nogil:
     """Nothing of it is left: says so, and leaves its memory to the end of the batch."""
-    cdef Event event
     if listener.socket.dead:
         return
     listener.socket.dead = True
@@ -132,9 +132,14 @@ cdef void ln_end(LoopState *loop, Listener *listener) noexcept nogil:
     ls_remove(&listener.link)
     ls_insert(&loop.dead_listeners, &listener.link, listener)
     loop.listener_n -= 1
+    ln_tell_closed(loop, listener.number)
+
+
+cdef void ln_tell_closed(LoopState *loop, uint32_t number) noexcept nogil:
+    cdef Event event
     memset(&event, 0, sizeof(Event))
     event.kind = EV_LISTENER_CLOSED
-    event.listener = listener.number
+    event.listener = number
     rg_event(loop, &event)
 
 
@@ -163,6 +168,12 @@ cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexce
     close(listener.socket.fd)
     listener.socket.fd = -1
     listener.paused = False
+    if listener.guest_n == 0:
+        ln_end(loop, listener)
+        return
+    # The last guest that goes ends it from now on.
+    listener.draining = True
+    tm_set(loop, &listener.timer, listener, loop.now_ms + wait_ms)
     # A connection between requests gets one more look: its next request may be here already.
     at = listener.guests.next
     while at != &listener.guests:
@@ -173,11 +184,6 @@ cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexce
             gs_read(loop, guest)
             if not guest.socket.dead and guest.phase == GS_IDLE:
                 gs_close(loop, guest, False)
-    if listener.guest_n == 0:
-        ln_end(loop, listener)
-        return
-    listener.draining = True
-    tm_set(loop, &listener.timer, listener, loop.now_ms + wait_ms)
 
 
 cdef Listener *ln_find(LoopState *loop, uint32_t number) noexcept nogil:

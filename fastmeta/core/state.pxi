@@ -199,6 +199,7 @@ cdef struct Upstream:
     bint reusable              # as far as the answer says
     uint8_t interim_n          # 1xx answers
     uint32_t target            # LoopState.target when it was made
+    uint64_t made_us
     uint64_t content_left
 
 

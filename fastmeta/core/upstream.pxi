@@ -8,6 +8,7 @@ cdef enum:
     UP_FIRST_PAUSE_MS = 50
     UP_LONGEST_PAUSE_MS = 2000     # below half of park_timeout: who waits sees more than one try
     UP_READS = 4                   # of one connection in a turn
+    UP_SHORTEST_CONNECT_MS = 500
 
 
 cdef void up_engage(LoopState *loop, Upstream *up, Guest *guest) noexcept nogil:
@@ -27,6 +28,7 @@ cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
     """Opens a connection for guest; sends the request at once when the kernel connects at once."""
     cdef Upstream *up
     cdef Target *target = &loop.targets[loop.target_at]
+    cdef uint64_t wait_ms
     cdef int on = 1
     cdef int error = 0
     cdef int fd = -1
@@ -49,6 +51,7 @@ cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
     up.socket.kind = ST_UPSTREAM
     up.target = loop.target
     up.phase = UP_CONNECTING
+    up.made_us = loop.now_us
     up.probe = loop.probing
     tm_init(&up.timer, ST_UPSTREAM)
     up_engage(loop, up, guest)
@@ -62,8 +65,10 @@ cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
         if st_watch(loop, &up.socket, EPOLLOUT) < 0:
             ex_refuse(loop, guest, 503)
             return
-        tm_set(loop, &up.timer, up, loop.now_ms + loop.settings.connect_timeout_ms)
-        gs_park(loop, guest, True)         # a connection that takes long is an upstream that is away
+        # What is left of park_timeout bounds this too: a connection that takes long is an upstream that is away.
+        wait_ms = max(guest.park_left_ms, <uint64_t> UP_SHORTEST_CONNECT_MS)
+        tm_set(loop, &up.timer, up, loop.now_ms + min(loop.settings.connect_timeout_ms, wait_ms))
+        tm_set(loop, &guest.timer, guest, guest.upstream_by_ms)
         return
     up_connected(loop, up, error)
 
@@ -73,7 +78,6 @@ cdef void up_connected(LoopState *loop, Upstream *up, int error) noexcept nogil:
     cdef Guest *guest = up.guest
     cdef bint probe = up.probe
     tm_cancel(&up.timer)
-    gs_unpark(loop, guest)
     if error == 0 and st_watch(loop, &up.socket, EPOLLIN) < 0:
         error = errno
     if error:
@@ -82,6 +86,7 @@ cdef void up_connected(LoopState *loop, Upstream *up, int error) noexcept nogil:
         up.probe = False
         up_close(loop, up)
         up_failed(loop, error, probe)
+        guest.park_left_ms -= min(guest.park_left_ms, (loop.now_us - up.made_us) // 1000)
         ex_place(loop, guest)              # nothing was sent: it waits, whatever its method
         return
     up.phase = UP_BUSY

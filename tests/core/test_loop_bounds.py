@@ -135,12 +135,12 @@ def test_a_refused_guest_that_goes_on_sending(make_rig):
     assert guest.answer().status == 413
     start = time.monotonic()
     try:
-        while time.monotonic() - start < 4:
+        while time.monotonic() - start < 12:
             guest.send(bytes(1000))
             time.sleep(0.005)
     except OSError:
         pass
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     rig.wait_stat("connections_open", 0)
 
 

@@ -87,11 +87,41 @@ def test_a_request_that_a_drained_listener_still_takes(make_rig):
     rig.loop.remove_listener(1, drain=True)
     for guest in rig.guests[1:]:
         found = guest.answer()
-        assert found.status == 200
+        assert (found.status, found.all("Connection")) == (200, ["close"])
         assert guest.ended() == "closed"
     go_on.set()
     assert hold.answer().all("Connection") == ["close"]
     closed(rig)
+
+
+def test_a_request_on_an_idle_connection_that_is_drained(make_rig):
+    """What came in before the listener was drained is answered, and told that the connection closes."""
+    rig = make_rig()
+    guests = [rig.guest() for _ in range(20)]
+    for guest in guests:
+        guest.get("/a")
+        assert guest.answer().all("Connection") == []
+    for guest in guests:
+        guest.get("/b")
+    rig.loop.remove_listener(1, drain=True)
+    for guest in guests:
+        found = guest.answer()
+        # A request that was read before the listener was told to end may have had its answer already.
+        assert found.status == 200
+        assert found.all("Connection") in ([], ["close"])
+        assert guest.ended() == "closed"
+    closed(rig)
+
+
+def test_a_listener_of_an_unknown_scope(make_rig):
+    """It is said to be closed, and it is."""
+    rig = make_rig()
+    sock = socket.create_server(("127.0.0.1", 0))
+    address = sock.getsockname()
+    rig.loop.add_listener(77, 4711, sock.detach())
+    closed(rig, 77)
+    with pytest.raises(OSError, match="refused"), socket.create_connection(address):
+        pass
 
 
 def test_draining_ends(make_rig):
@@ -103,7 +133,7 @@ def test_draining_ends(make_rig):
     start = time.monotonic()
     rig.loop.remove_listener(1, drain=True)
     assert guest.ended() == "reset"
-    assert 1.9 < time.monotonic() - start < 3
+    assert 1.9 < time.monotonic() - start < 10
     closed(rig)
 
 
@@ -118,7 +148,7 @@ def test_draining_and_then_gone(make_rig):
     rig.loop.remove_listener(1, drain=False)
     assert guest.ended() == "reset"
     closed(rig)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
 
 
 def test_other_listeners_stay(rig):
@@ -158,7 +188,7 @@ def test_stop_at_once(make_rig):
     rig.wait_stat("parked", 1)
     start = time.monotonic()
     rig.stop()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     for guest in (waiting, half):
         with pytest.raises(Gone):
             guest.head()
@@ -174,7 +204,7 @@ def test_stop_with_time(make_rig):
     threading.Timer(0.1, go_on.set).start()
     start = time.monotonic()
     rig.stop(drain_ms=5000)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     assert guest.answer().status == 200
     assert guest.ended() == "closed"
 

@@ -27,7 +27,7 @@ def test_a_miss_waits_and_then_is_refused(make_rig):
     start = time.monotonic()
     guest.get("/a")
     refused(guest.answer())
-    assert 0.2 <= time.monotonic() - start < 2
+    assert 0.2 <= time.monotonic() - start < 7
     rig.put("127.0.0.1")
     guest.get("/b")
     assert guest.answer().status == 200
@@ -118,7 +118,7 @@ def test_an_upstream_that_stays_away(make_rig):
     guest = rig.guest()
     guest.get("/a")
     refused(guest.answer())
-    assert 0.25 <= time.monotonic() - start < 2
+    assert 0.25 <= time.monotonic() - start < 7
     guest.post(b"abc")
     refused(guest.answer())
 
@@ -191,7 +191,7 @@ def test_a_busy_upstream_is_waited_for_longer(make_rig):
     start = time.monotonic()
     third.get("/third")
     refused(third.answer(), 504)
-    assert 0.9 <= time.monotonic() - start < 4
+    assert 0.9 <= time.monotonic() - start < 7
     go_on.set()
     assert first.answer().whole
     assert "/third" not in rig.upstream.targets()
@@ -206,11 +206,24 @@ def test_max_parked(make_rig):
     rig.wait_stat("parked", 3)
     start = time.monotonic()
     refused(rig.ask(address="127.0.0.9"))
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     until(lambda: _core.PROBLEM_PARKED_FULL in rig.problems())
     for number in range(2, 5):
         rig.put(f"127.0.0.{number}")
     assert [guest.answer().status for guest in waiting] == [200] * 3
+
+
+def test_those_who_wait_for_an_identity_do_not_keep_others_from_nova(make_rig):
+    """All places for parked requests are taken: a request that needs a new connection to Nova still gets one."""
+    rig = make_rig(on_miss=silence, settings={"max_parked": 1})
+    rig.put("127.0.0.2")
+    waiting = rig.guest("127.0.0.3")
+    waiting.get("/a")
+    rig.wait_stat("parked", 1)
+    assert rig.ask(address="127.0.0.2").status == 200
+    assert rig.ask(method="POST", address="127.0.0.2").status == 200
+    rig.put("127.0.0.3")
+    assert waiting.answer().status == 200
 
 
 @pytest.mark.parametrize("part", [b"", b"HTTP/1.1 20", b"HTTP/1.1 100 Continue\r\n\r\n"])
