@@ -136,6 +136,21 @@ def test_an_underscore_is_not_our_spelling(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_name_that_only_resembles_one_does_not_pass(name: str) -> None:
+    """Any other character at any place of it."""
+    nothing = built("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    for place, right in enumerate(name):
+        for wrong in "!#$%&'*+-.^_`|~09azAZ@[{":
+            if wrong.lower() != right.lower():
+                changed = name[:place] + wrong + name[place + 1 :]
+                head = f"GET / HTTP/1.1\r\nHost: h\r\n{changed}: a\r\n\r\n"
+                if wrong in "@[{":
+                    assert _parse_request(head.encode()) == 400
+                else:
+                    assert built(head) == nothing
+
+
 def test_connection_does_not_nominate_ours_away() -> None:
     """RFC 9110 section 7.6.1 is abused to make proxies drop the headers that they add themselves."""
     nominated = ", ".join(["close", "Host", *TRUSTED, "User-Agent"])

@@ -122,6 +122,66 @@ def test_every_byte(template: bytes, accepted: set[int]) -> None:
     assert set(found) == {0, 400}
 
 
+VALUE = {9} | set(range(0x20, 0x7F)) | set(range(0x80, 0x100))
+
+# Heads are read in words of eight bytes where that goes: the ends of one, two and three of them, and what is near.
+LENGTHS = [1, 2, 6, 7, 8, 9, 10, 15, 16, 17, 23, 24, 25]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("value", [b"", b"v" * 20], ids=["no value", "a value"])
+def test_every_byte_at_every_place_of_a_name(length: int, value: bytes) -> None:
+    for place in range(length):
+        template = (
+            b"GET / HTTP/1.1\r\nHost: h\r\n"
+            + b"x" * place
+            + b"%c"
+            + b"x" * (length - place - 1)
+            + b":"
+            + value
+        )
+        found = statuses(template + b"\r\n\r\n")
+        assert found[0] == (TOKEN | {ord(":")} if place else TOKEN)
+        assert set(found) == {0, 400}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("name", [b"a", b"a-longer-name"])
+def test_every_byte_at_every_place_of_a_value(length: int, name: bytes) -> None:
+    for place in range(length):
+        template = (
+            b"GET / HTTP/1.1\r\nHost: h\r\n"
+            + name
+            + b":"
+            + b"x" * place
+            + b"%c"
+            + b"x" * (length - place - 1)
+        )
+        found = statuses(template + b"\r\n\r\n")
+        assert found[0] == VALUE
+        assert set(found) == {0, 400}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(b"Content-Length", b"3"), (b"Transfer-Encoding", b"chunked"), (b"Host", b"h")]
+)
+def test_every_byte_at_every_place_of_a_name_that_means_something(name: bytes, value: bytes) -> None:
+    """It is this name, or it is not; and "_" for "-" is refused where it could be taken for framing."""
+    for place in range(len(name)):
+        for byte in TOKEN:
+            changed = name[:place] + bytes([byte]) + name[place + 1 :]
+            read = _parse_request(
+                b"POST / HTTP/1.0\r\nA: b\r\n" + changed + b": " + value + b"\r\n" + changed + b": 4\r\n\r\n"
+            )
+            same = changed.lower() == name.lower()
+            # Twice the name is refused, whichever of the three it is.
+            if same or (name != b"Host" and changed.lower().replace(b"_", b"-") == name.lower()):
+                assert read in (400, 501)
+            else:
+                assert isinstance(read, dict), changed
+                assert (read["content_length"], read["chunked"]) == (-1, False)
+
+
 @pytest.mark.parametrize("name", [b"Content-Length", b"Transfer-Encoding"])
 def test_every_spelling_of_a_framing_header(name: bytes) -> None:
     """RFC 9110 section 5.1: names have no case. PEP 3333: WSGI takes "_" for "-"."""

@@ -105,3 +105,19 @@ def test_whether_the_connection_lives_on(version: str, says: str, keeps: bool) -
     read = _parse_response(f"HTTP/{version} 200 OK\r\nContent-Length: 1\r\n{connection}\r\n".encode())
     assert isinstance(read, dict)
     assert read["keep_alive"] is keeps
+
+
+VALUE = {9} | set(range(0x20, 0x7F)) | set(range(0x80, 0x100))
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 15, 16, 17])
+@pytest.mark.parametrize("where", ["reason", "value"])
+def test_every_byte_at_every_place(length: int, where: str) -> None:
+    """RFC 9112 section 4 and RFC 9110 section 5.5; read in words of eight bytes where that goes."""
+    start = b"HTTP/1.1 200 " if where == "reason" else b"HTTP/1.1 200 OK\r\nA:"
+    for place in range(length):
+        for byte in range(256):
+            text = b"x" * place + bytes([byte]) + b"x" * (length - place - 1)
+            read = _parse_response(start + text + b"\r\n\r\n")
+            assert isinstance(read, dict) is (byte in VALUE), text
+            assert isinstance(read, dict) or read == 502
