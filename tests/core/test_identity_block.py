@@ -53,6 +53,10 @@ def test_an_empty_secret_signs_too() -> None:
         (packed("::"), "::"),
         (packed("::ffff:0:a00:5"), "::ffff:0:a00:5"),  # almost, but not, an IPv4 address
         (bytes(9) + b"\x01\xff\xff\x0a\0\0\x05", "::1:ffff:a00:5"),
+        (bytes(8) + b"\x01\0\xff\xff\x0a\0\0\x05", "::100:ffff:a00:5"),
+        (bytes(10) + b"\xff\xfe\x0a\0\0\x05", "::fffe:a00:5"),
+        (bytes(10) + b"\xfe\xff\x0a\0\0\x05", "::feff:a00:5"),
+        (bytes(7) + b"\x01\0\0\xff\xff\x0a\0\0\x05", "::1:0:ffff:a00:5"),
         (b"\x01" + bytes(9) + b"\xff\xff\x0a\0\0\x05", "100::ffff:a00:5"),
     ],
 )
