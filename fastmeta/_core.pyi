@@ -36,6 +36,8 @@ PROBLEM_UPSTREAM_NONSENSE: Final[int]
 PROBLEM_UPSTREAM_TIMEOUT: Final[int]
 PROBLEM_UPSTREAM_REFUSES_SIGNATURE: Final[int]
 PROBLEM_EVENTS_LOST: Final[int]
+PROBLEM_UPSTREAM_FULL: Final[int]
+PROBLEM_UPSTREAM_SILENT: Final[int]
 
 SETTINGS: Final[Mapping[str, tuple[int, int, int]]]
 """name -> (default, smallest, largest) of every integer setting of a loop; times in milliseconds, sizes in bytes."""

@@ -27,6 +27,9 @@ from fastmeta.upstream import Upstream
 
 LOG = logging.getLogger(__name__)
 
+FEW_CONNECTIONS = 1000
+"""Fewer connections than this are too few for a storm of booting guests: said as a warning."""
+
 JOIN_GRACE = 5.0
 """Seconds beyond drain_timeout after which a core that does not end is given up."""
 
@@ -118,8 +121,10 @@ class Agent:
         allowed = connections_allowed(descriptors, len(self._settings.listen))
         wanted = settings["max_connections"]
         settings["max_connections"] = min(wanted, allowed)
-        LOG.info(
-            "%d descriptors allow %d connections of guests; at most %d are taken (max_connections %d)",
+        LOG.log(
+            logging.WARNING if allowed < FEW_CONNECTIONS else logging.INFO,
+            "%d descriptors (LimitNOFILE) allow %d connections of guests; at most %d are taken "
+            "(max_connections %d)",
             descriptors,
             allowed,
             settings["max_connections"],
@@ -146,6 +151,9 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, functools.partial(self._stop, number))
         loop.add_signal_handler(signal.SIGHUP, self._ignore_hangup)
+        # Operators send these to OpenStack services for a report; their default action would end us.
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, self._ignore, number)
 
     def _stop(self, number: signal.Signals) -> None:
         if self._stopping.is_set():
@@ -159,11 +167,20 @@ class Agent:
         self._stopping.set()
 
     @staticmethod
+    def _ignore(number: signal.Signals) -> None:
+        LOG.warning("%s: has no meaning here, ignored", number.name)
+
+    @staticmethod
     def _ignore_hangup() -> None:
         LOG.warning("SIGHUP: the configuration cannot be read again while running; restart to change it")
 
     def _tell_ready(self, listeners: Listeners) -> None:
-        LOG.info("ready: %d of %d listeners are open", listeners.open, listeners.wanted)
+        LOG.log(
+            logging.INFO if listeners.open else logging.WARNING,
+            "ready: %d of %d listeners are open",
+            listeners.open,
+            listeners.wanted,
+        )
         notify("READY=1", f"STATUS={listeners.open} of {listeners.wanted} listeners are open")
 
     async def _until_the_end(self) -> None:

@@ -113,7 +113,7 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
     _core.PROBLEM_MEMORY: (logging.ERROR, "no memory is left for a connection or request"),
     _core.PROBLEM_CONNECTIONS_FULL: (
         logging.WARNING,
-        "max_connections is reached: further guests wait in the kernel's queue",
+        "max_connections is reached and none of them is idle: further guests get 503 at once",
     ),
     _core.PROBLEM_PARKED_FULL: (
         logging.WARNING,
@@ -127,8 +127,8 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
     _core.PROBLEM_UPSTREAM_BACK: (logging.INFO, "Nova's metadata API %(upstream)s answers again"),
     _core.PROBLEM_UPSTREAM_NONSENSE: (
         logging.ERROR,
-        "Nova's metadata API %(upstream)s answered with something that is not HTTP, the guest got 502: is "
-        "it another service, or one that wants TLS?",
+        "Nova's metadata API %(upstream)s answered with something that is not valid HTTP, the guest got "
+        "502: is it another service, one that wants TLS, or a proxy that frames its answers ambiguously?",
     ),
     _core.PROBLEM_UPSTREAM_TIMEOUT: (
         logging.WARNING,
@@ -138,6 +138,17 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
         logging.ERROR,
         "Nova's metadata API %(upstream)s refuses our signature (403): metadata_proxy_shared_secret must "
         "equal the one in section [neutron] of nova.conf",
+    ),
+    _core.PROBLEM_UPSTREAM_FULL: (
+        logging.WARNING,
+        "all places for requests to Nova's metadata API %(upstream)s are taken "
+        "(max_upstream_connections): guests wait for one, up to upstream_timeout; is Nova slow, or does a "
+        "guest keep many busy?",
+    ),
+    _core.PROBLEM_UPSTREAM_SILENT: (
+        logging.WARNING,
+        "Nova's metadata API %(upstream)s took a request and closed the connection without an answer: its "
+        "own log may say why",
     ),
     _core.PROBLEM_EVENTS_LOST: (
         logging.WARNING,

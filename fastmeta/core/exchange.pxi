@@ -10,6 +10,7 @@
 cdef enum:
     EX_FIRST_PAUSE_MS = 100
     EX_LONGEST_PAUSE_MS = 1600
+    EX_STREAM_SHARE = 8            # one in so many connections to Nova, at most, takes a body that is still coming in
 
 
 cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
@@ -107,6 +108,8 @@ cdef void ex_place(LoopState *loop, Guest *guest) noexcept nogil:
     guest.phase = GS_PLACE
     ls_insert(&loop.places, &guest.wait, guest)
     loop.pump_wanted = True
+    if not loop.away and not ex_is_place(loop, guest):
+        rg_problem(loop, PR_UPSTREAM_FULL, 0, guest.scope.number, 0)
     gs_park(loop, guest, loop.away)
 
 
@@ -118,6 +121,12 @@ cdef inline bint ex_is_place(const LoopState *loop, const Guest *guest) noexcept
 cdef void ex_take(LoopState *loop, Guest *guest) noexcept nogil:
     """Takes a kept connection (rule 3: only for what may be repeated), or opens one."""
     cdef Upstream *up
+    if by_unlikely(guest.body_missing) and (
+            loop.streams_n * EX_STREAM_SHARE >= loop.settings.max_upstream_connections):
+        # Slow senders of large bodies must not take all places. Nobody sends such bodies to a metadata service.
+        rg_problem(loop, PR_UPSTREAM_FULL, 0, guest.scope.number, 0)
+        ex_refuse(loop, guest, 503)
+        return
     if by_unlikely(loop.batch_full):
         up_check_idle(loop)
     if by_likely(guest.repeatable and not guest.fresh_only and not loop.probing and not ls_is_empty(&loop.idle)):

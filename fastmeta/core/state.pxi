@@ -194,6 +194,7 @@ cdef struct Upstream:
     uint8_t framing            # of the answer
     uint8_t framing_down       # towards the guest
     bint reused
+    bint streams               # a body that is still on its way in goes up on it
     bint probe                 # tries whether the upstream is back
     bint has_head              # the answer's final head has come
     bint reusable              # as far as the answer says
@@ -284,6 +285,7 @@ cdef struct LoopState:
     Link dead_listeners
     uint32_t idle_n
     uint32_t released_n
+    uint32_t streams_n
     uint32_t busy_n
     uint32_t listener_n
     uint32_t paused_n

@@ -22,6 +22,16 @@ cdef void up_engage(LoopState *loop, Upstream *up, Guest *guest) noexcept nogil:
     loop.busy_n += 1
     up.guest = guest
     guest.up = up
+    if by_unlikely(guest.body_missing):
+        up.streams = True
+        loop.streams_n += 1
+
+
+cdef inline void up_disengage(LoopState *loop, Upstream *up) noexcept nogil:
+    loop.busy_n -= 1
+    if by_unlikely(up.streams):
+        up.streams = False
+        loop.streams_n -= 1
 
 
 cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
@@ -176,7 +186,7 @@ cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
         else:
             loop.released_n -= 1
     else:
-        loop.busy_n -= 1
+        up_disengage(loop, up)
         loop.pump_wanted = True
     if up.probe:
         # Nobody waited for the outcome: the next who waits tries.
@@ -203,7 +213,7 @@ cdef void up_release(LoopState *loop, Upstream *up) noexcept nogil:
         up_close(loop, up)
         return
     ls_remove(&up.link)
-    loop.busy_n -= 1
+    up_disengage(loop, up)
     loop.released_n += 1
     at_count(&loop.counters.upstream_idle, 1)
     up.phase = UP_RELEASED
@@ -247,6 +257,7 @@ cdef void up_lost(LoopState *loop, Upstream *up) noexcept nogil:
     cdef bint reused = up.reused
     up_close(loop, up)
     if not guest.repeatable:
+        rg_problem(loop, PR_UPSTREAM_SILENT, 0, guest.scope.number, 0)
         ex_refuse(loop, guest, 502)        # Nova may have done what it asked for
     elif reused:
         # Nova had closed a kept connection, as it may at any time: RFC 9112 section 9.3.1.
@@ -255,6 +266,7 @@ cdef void up_lost(LoopState *loop, Upstream *up) noexcept nogil:
         ex_resolve(loop, guest)
     else:
         at_count(&loop.counters.upstream_failures, 1)
+        rg_problem(loop, PR_UPSTREAM_SILENT, 0, guest.scope.number, 0)
         ex_pause(loop, guest)
 
 

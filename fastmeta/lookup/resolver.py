@@ -305,6 +305,13 @@ class Resolver:
                 self._refuse(state, key)
                 return
         else:
+            if len(ports) > 1:
+                which = ", ".join(sorted(port.id for port in ports)[:4])
+                self._complain(
+                    state,
+                    f"several {question.address}",
+                    f"{question.address} belongs to {len(ports)} ports ({which}), so to none: its guest gets 404",
+                )
             LOG.debug(
                 "lookup for %s: %s belongs to no certain instance (%d ports)",
                 state.scope,

@@ -52,12 +52,10 @@ def _open(
 ) -> int:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as listener:
-        # Connections of a predecessor that linger must not keep us from binding ...
+        # Connections of a predecessor that linger must not keep us from binding. But never SO_REUSEPORT: with
+        # it a second service that believes this address to be in another network would silently get a part
+        # of the connections, and hand its guests a stranger's data.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # ... nor one that still finishes its requests: with this a successor of the same user binds before
-        # the predecessor has closed. The price is that a second service of the same user which sets it too
-        # (Neutron's haproxy does) shares the port without an error; each then gets a part of the connections.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         target: tuple[str, int] | tuple[str, int, int, int] = (str(address), tcp_port)
         # FREEBIND: the address may come later (Neutron's agents add it when they please; an IPv6 address is
         # tentative for a second). The socket works as soon as it is there, and survives its removal and
@@ -87,7 +85,7 @@ def _advice(error: OSError, tcp_port: int, interface: str | None) -> str:
     """What went wrong, and what an operator can do about it."""
     if error.errno == errno.EADDRINUSE:
         return (
-            "somebody else listens there (haproxy of another user?): "
+            "somebody else listens there (another fastmeta agent, a haproxy?); end it: "
             f"ss -ltnp 'sport = :{tcp_port}' in that namespace names it"
         )
     if error.errno == errno.EACCES:

@@ -1,5 +1,6 @@
 """Rule 8, everything is bounded: heads, connections, and the time in each state."""
 
+import select
 import time
 
 from fastmeta import _core
@@ -156,3 +157,25 @@ def test_gauges_go_back(make_rig):
             guest.reset()
     for name in ("parked", "connections_open", "upstream_connections", "upstream_idle", "identities"):
         rig.wait_stat(name, 0)
+
+
+def test_slow_senders_of_large_bodies_leave_places_for_others(make_rig):
+    """A body too large to be gathered holds a connection to Nova: one in eight may be held so, then 503 at once."""
+    rig = make_rig(settings={"max_upstream_connections": 16})
+    large = b"POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc"
+    senders = [rig.guest(f"127.0.0.{number}") for number in range(2, 22)]
+    for sender in senders:
+        sender.send(large)
+    until(lambda: rig.stat("refused") == len(senders) - 2)
+    refused = [sender for sender in senders if select.select([sender.socket], [], [], 0.5)[0]]
+    assert [sender.answer().status for sender in refused] == [503] * (len(senders) - 2)
+    until(lambda: _core.PROBLEM_UPSTREAM_FULL in rig.problems())
+    assert rig.ask().status == 200
+    assert rig.ask(method="POST").status == 200
+    # The two that hold one are served when their bodies come, and then others may.
+    for sender in set(senders) - set(refused):
+        sender.send(bytes(100000 - 3))
+        assert sender.answer().status == 200
+    again = rig.guest()
+    again.send(large + bytes(100000 - 3))
+    assert again.answer().status == 200

@@ -67,7 +67,6 @@ def test_options(namespace: str) -> None:
         for level, option, least in [
             (socket.SOL_SOCKET, socket.SO_ACCEPTCONN, 1),
             (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
-            (socket.SOL_SOCKET, socket.SO_REUSEPORT, 1),
             (socket.IPPROTO_IP, IP_FREEBIND, 1),
             (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
             (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1),
@@ -81,12 +80,20 @@ def test_options(namespace: str) -> None:
         assert int(listening(namespace).split()[2]) == min(BACKLOG, somaxconn)
 
 
-def test_a_successor_may_bind_before_the_predecessor_closes(namespace: str) -> None:
+def test_nobody_shares_a_tcp_port(namespace: str) -> None:
+    """A second service of the same user is refused, also one that would share (SO_REUSEPORT, as haproxy)."""
     with (
         opened(METADATA, 80, namespace_path=namespace),
-        opened(METADATA, 80, namespace_path=namespace) as successor,
+        pytest.raises(ListenError, match="somebody else listens there"),
     ):
-        assert successor.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        open_listening_socket(METADATA, 80, namespace_path=namespace)
+    # In a namespace of nobody else, but in our own: what another one opens first.
+    with socket.socket() as first:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        first.bind(("127.0.0.1", 0))
+        first.listen()
+        with pytest.raises(ListenError, match="somebody else listens there"):
+            open_listening_socket(ipaddress.ip_address("127.0.0.1"), first.getsockname()[1])
 
 
 def test_address_that_comes_later(namespace: str) -> None:

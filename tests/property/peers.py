@@ -18,7 +18,8 @@ is still compared:
 - llhttp reads content after a 304 that names a transfer coding (RFC 9112 section 6.1 allows the
   name and forbids the content).
 - llhttp and h11 stop after a request that asks for an Upgrade (RFC 9110 section 7.8 lets a server
-  ignore it, as we do); the message itself they read to its end, and h11 leaves open whether the connection lives on.
+  ignore it, as we do); the message itself they read to its end, and h11 leaves open whether the
+  connection lives on.
 
 Where they are laxer (bare LF, unknown versions, lists of lengths, chunked besides a length, white
 space after a chunk's size) does not matter here: what we refuse goes nowhere.

@@ -56,11 +56,11 @@ def look_into(pid: int) -> set[str]:
 def test_the_process_is_not_readable_for_its_own_user(setting: Setting) -> None:
     """PR_SET_DUMPABLE: neither memory nor environment; an ordinary process of the same user shows all of it."""
     with socket.socket() as reserved:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))
-        # Without capabilities it listens in the namespace that it is in.
-        listen = f"network:11111111-1111-4111-8111-111111111111@127.0.0.1:{reserved.getsockname()[1]}"
-        agent = setting.agent(listen=[listen], prefix=WITHOUT_CAPABILITIES)
+        tcp_port = reserved.getsockname()[1]
+    # Without capabilities it listens in the namespace that it is in.
+    listen = f"network:11111111-1111-4111-8111-111111111111@127.0.0.1:{tcp_port}"
+    agent = setting.agent(listen=[listen], prefix=WITHOUT_CAPABILITIES)
     with subprocess.Popen([*WITHOUT_CAPABILITIES, "sleep", "60"]) as ordinary:
         try:
             until(lambda: Path(f"/proc/{ordinary.pid}/comm").read_text() == "sleep\n")
@@ -90,7 +90,7 @@ def test_errors_do_not_tell_the_secret(setting: Setting) -> None:
     assert guest.ask("/refuses").status == 403
     agent.until_logged("refuses our signature")
     assert guest.ask("/nonsense").status == 502
-    agent.until_logged("is not HTTP")
+    agent.until_logged("is not valid HTTP")
     agent.write_ports(f'{{"ports": [{{"id": "{guest.port.port_id}", "metadata": "{SECRET}"}}]}}'.encode())
     agent.until_logged("is not taken")
     agent.check_log()

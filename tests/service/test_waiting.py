@@ -145,10 +145,10 @@ def test_a_restart_that_nobody_notices(setting: Setting) -> None:
         begun.get("/held/begun")
         assert begun.socket.recv(1, 2)  # MSG_PEEK
         upstream.until_asked("/held", len(guests) + 1)
-        successor = setting.agent(upstream, beside=True)
         before = agent.descriptors()
         agent.terminate()
         until(lambda: agent.descriptors() <= before - len(setting.cloud.listen), "end of the listeners")
+        successor = setting.agent(upstream, beside=True)
         until(lambda: all(guest.is_served("/quick") for guest in guests.values()))
         assert not any(answer.done() for answer in asked)
         release.set()
