@@ -268,7 +268,8 @@ class TestListeners:
             await until(lambda: listeners.open == 0)
 
         run_listeners(
-            [self.IN_NAMESPACE, f"network:{BLUE}@{NAME}/[::]:8080", f"router:{GREEN}@{NAME}/0.0.0.0:9697"], test
+            [self.IN_NAMESPACE, f"network:{BLUE}@{NAME}/[::]:8080", f"router:{GREEN}@{NAME}/0.0.0.0:9697"],
+            test,
         )
 
     def test_what_fails_is_tried_again(
