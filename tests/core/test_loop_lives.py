@@ -75,7 +75,7 @@ def test_a_listener_that_is_drained(make_rig):
 
 
 def test_a_request_that_a_drained_listener_still_takes(make_rig):
-    """It is told that the connection closes."""
+    """It is answered, and its connection closes."""
     go_on = threading.Event()
     rig = make_rig(slow_script(go_on))
     hold = rig.guest()
@@ -87,7 +87,9 @@ def test_a_request_that_a_drained_listener_still_takes(make_rig):
     rig.loop.remove_listener(1, drain=True)
     for guest in rig.guests[1:]:
         found = guest.answer()
-        assert (found.status, found.all("Connection")) == (200, ["close"])
+        # One that was read before the listener was told to end has had its answer already.
+        assert found.status == 200
+        assert found.all("Connection") in ([], ["close"])
         assert guest.ended() == "closed"
     go_on.set()
     assert hold.answer().all("Connection") == ["close"]
