@@ -14,12 +14,15 @@ is still compared:
 - llhttp does not see an option of Connection that white space and a comma follow (RFC 9110 section
   5.6.1 allows it), and in HTTP/1.0 to it keep-alive counts more than close (RFC 9112 section 9.3:
   less).
+- llhttp takes Proxy-Connection for Connection (RFC 9110 section 7.6.1 does not).
 - llhttp takes a tab behind "chunked" for a part of it (RFC 9110 section 5.5 does not).
 - llhttp reads content after a 304 that names a transfer coding (RFC 9112 section 6.1 allows the
   name and forbids the content).
 - llhttp and h11 stop after a request that asks for an Upgrade (RFC 9110 section 7.8 lets a server
   ignore it, as we do); the message itself they read to its end, and h11 leaves open whether the
   connection lives on.
+- llhttp (as httptools uses it) ends such a request at its head even when content follows. Neither
+  Upgrade nor Connection goes to Nova, so nobody behind us has to decide.
 
 Where they are laxer (bare LF, unknown versions, lists of lengths, chunked besides a length, white
 space after a chunk's size) does not matter here: what we refuse goes nowhere.
@@ -71,8 +74,14 @@ def h11_knows_connection(reading: Reading) -> bool:
     return reading.version == 11 and all(name != b"upgrade" for name, _ in reading.headers)
 
 
+def llhttp_may_stop_at_head(reading: Reading) -> bool:
+    return any(name == b"upgrade" for name, _ in reading.headers)
+
+
 def llhttp_knows_connection(reading: Reading) -> bool:
     says = b",".join(value for name, value in reading.headers if name == b"connection")
+    if any(name == b"proxy-connection" for name, _ in reading.headers):
+        return False
     return not re.search(rb"[ \t],", says) and (reading.version == 11 or b"close" not in says.lower())
 
 

@@ -99,6 +99,9 @@ def compare_with_llhttp(data: bytes, ours: Reading) -> None:
     theirs = without_authority(peers.llhttp_request(data))
     if not peers.llhttp_knows_connection(ours):
         theirs = replace(theirs, keep_alive=ours.keep_alive)
+    if peers.llhttp_may_stop_at_head(ours) and theirs.end < ours.end:
+        assert theirs.end == data.index(b"\r\n\r\n") + 4
+        theirs = replace(theirs, content=ours.content, end=ours.end)
     assert theirs == ours
 
 
