@@ -20,10 +20,13 @@ EVENT_REQUEST: Final[int]
 instance_id, method, target (str; '' when there is none; a target's first 256 characters), status (0: the guest went
 before its answer began), bytes (of content), total_us, parked_us, upstream_us, upstream_status (0: Nova gave none)."""
 EVENT_PROBLEM: Final[int]
-"""(EVENT_PROBLEM, code, errno, scope, listener): something an operator should know; code is one of PROBLEM_*. The loop
-reports each code at most once a second; scope and listener are 0 where they do not apply."""
+"""(EVENT_PROBLEM, code, errno, scope, listener, address): something an operator should know; code is one of PROBLEM_*.
+The loop reports each code at most once a second; scope and listener are 0, and address (else 16 bytes) is empty, where
+they do not apply."""
 EVENT_LISTENER_CLOSED: Final[int]
 """(EVENT_LISTENER_CLOSED, listener): remove_listener has ended: the socket and all of its connections are closed."""
+EVENT_SCOPE_REMOVED: Final[int]
+"""(EVENT_SCOPE_REMOVED, scope): remove_scope has ended: nothing of the scope is left."""
 
 PROBLEM_ACCEPT: Final[int]
 PROBLEM_DESCRIPTORS: Final[int]
@@ -38,9 +41,27 @@ PROBLEM_UPSTREAM_REFUSES_SIGNATURE: Final[int]
 PROBLEM_EVENTS_LOST: Final[int]
 PROBLEM_UPSTREAM_FULL: Final[int]
 PROBLEM_UPSTREAM_SILENT: Final[int]
+PROBLEM_SCOPE_CONNECTIONS: Final[int]
+PROBLEM_ADDRESS_CONNECTIONS: Final[int]
+PROBLEM_SCOPE_PARKED: Final[int]
+PROBLEM_ADDRESS_PARKED: Final[int]
+PROBLEM_BODIES_FULL: Final[int]
+PROBLEM_RATE_LIMITED: Final[int]
+PROBLEM_SCOPE_MISSES: Final[int]
 
 SETTINGS: Final[Mapping[str, tuple[int, int, int]]]
-"""name -> (default, smallest, largest) of every integer setting of a loop; times in milliseconds, sizes in bytes."""
+"""name -> (default, smallest, largest) of every integer setting of a loop; times in milliseconds, sizes in bytes.
+
+rate_versions says which requests the two windows limit: 0 none, 1 those from IPv4, 2 those from IPv6, 3 all."""
+
+REFUSALS: Final[tuple[str, ...]]
+"""Why requests are refused by the core itself: stats()["refused_<reason>"]. docs/limits.md says what each one means."""
+ENDS: Final[tuple[str, ...]]
+"""How connections of guests end: stats()["ended_<how>"]."""
+STATUSES: Final[tuple[int, ...]]
+"""Statuses that are counted one by one, stats()["status_<number>"]; others are in status_other_2xx to status_other_5xx."""
+HISTOGRAM_BOUNDS_US: Final[tuple[int, ...]]
+"""Upper bounds, exclusive, of the buckets of all histograms in microseconds; one bucket more takes the rest."""
 
 @final
 class Loop:
@@ -68,7 +89,8 @@ class Loop:
     # CoreError after 5 seconds, or at once when the loop does not run.
 
     def add_scope(self, scope: int) -> None:
-        """scope: a number above 0, chosen by the caller, not in use. Its generation starts at 0."""
+        """scope: a number above 0, chosen by the caller. Its generation starts at 0. Raises ValueError for a number in
+        use."""
 
     def remove_scope(self, scope: int) -> None:
         """Forgets the identities of a scope and closes, at once, what is left of its listeners."""
@@ -117,8 +139,15 @@ class Loop:
     def set_secret(self, secret: bytes) -> None:
         """The shared secret for signatures of identities that are put from now on."""
 
-    def stats(self) -> dict[str, int]:
-        """Counters since the start and gauges, by name; taken without stopping the loop."""
+    def stats(self, scope: int | None = None) -> dict[str, int]:
+        """Counters since the start and gauges, by name, of the loop or of one scope (from add_scope to remove_scope);
+        taken without stopping the loop, so that of two of them one may be a moment older. When nothing is in progress
+        they add up: requests = aborted + answers of all classes; connections = connections_open + all ended_*;
+        refused = all refused_*. Raises ValueError for a scope that there is not."""
+
+    def histograms(self, scope: int | None = None) -> dict[str, tuple[int, ...]]:
+        """Answered requests by time, in the buckets of HISTOGRAM_BOUNDS_US: total (first byte to the answer's last, all
+        of them), parked (those that had to wait), upstream (those that Nova answered). Raises as stats() does."""
 
 def _parse_request(data: Buffer, max_head: int = 8192) -> dict[str, Any] | int:
     """Test hook: parses a request head as a connection would. A dict when it is complete and valid (method, target,

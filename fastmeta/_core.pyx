@@ -16,19 +16,25 @@ from fastmeta.exceptions import CoreError
 
 include "core/extern.pxi"
 include "core/bytes.pxi"
+include "core/names.pxi"
 include "core/http.pxi"
 include "core/chunked.pxi"
 include "core/signature.pxi"
 include "core/head.pxi"
+include "core/counters.pxi"
 include "core/messages.pxi"
 include "core/state.pxi"
 include "core/common.pxi"
 include "core/timer.pxi"
 include "core/ring.pxi"
 include "core/identity.pxi"
+include "core/source.pxi"
+include "core/scope.pxi"
 include "core/guest.pxi"
+include "core/parking.pxi"
 include "core/exchange.pxi"
 include "core/body.pxi"
+include "core/places.pxi"
 include "core/upstream.pxi"
 include "core/answer.pxi"
 include "core/listener.pxi"
@@ -40,6 +46,7 @@ EVENT_MISS = EV_MISS
 EVENT_REQUEST = EV_REQUEST
 EVENT_PROBLEM = EV_PROBLEM
 EVENT_LISTENER_CLOSED = EV_LISTENER_CLOSED
+EVENT_SCOPE_REMOVED = EV_SCOPE_REMOVED
 
 PROBLEM_ACCEPT = PR_ACCEPT
 PROBLEM_DESCRIPTORS = PR_DESCRIPTORS
@@ -54,6 +61,13 @@ PROBLEM_UPSTREAM_REFUSES_SIGNATURE = PR_UPSTREAM_REFUSES_SIGNATURE
 PROBLEM_EVENTS_LOST = PR_EVENTS_LOST
 PROBLEM_UPSTREAM_FULL = PR_UPSTREAM_FULL
 PROBLEM_UPSTREAM_SILENT = PR_UPSTREAM_SILENT
+PROBLEM_SCOPE_CONNECTIONS = PR_SCOPE_CONNECTIONS
+PROBLEM_ADDRESS_CONNECTIONS = PR_ADDRESS_CONNECTIONS
+PROBLEM_SCOPE_PARKED = PR_SCOPE_PARKED
+PROBLEM_ADDRESS_PARKED = PR_ADDRESS_PARKED
+PROBLEM_BODIES_FULL = PR_BODIES_FULL
+PROBLEM_RATE_LIMITED = PR_RATE_LIMITED
+PROBLEM_SCOPE_MISSES = PR_SCOPE_MISSES
 
 # name: (default, smallest, largest)
 SETTINGS = {
@@ -64,38 +78,117 @@ SETTINGS = {
     "body_timeout_ms": (30_000, 10, 600_000),
     "write_timeout_ms": (30_000, 10, 600_000),
     "keepalive_timeout_ms": (30_000, 10, 3_600_000),
+    "answer_timeout_ms": (600_000, 10, 86_400_000),
     "linger_timeout_ms": (2_000, 10, 60_000),
     "upstream_idle_timeout_ms": (4_000, 10, 3_600_000),
     "max_connections": (16_384, 1, 1_000_000),
-    "max_parked": (4_096, 0, 1_000_000),
+    "max_connections_per_scope": (4_096, 1, 1_000_000),
+    "max_connections_per_address": (128, 1, 1_000_000),
+    "max_parked": (8_192, 0, 1_000_000),
+    "max_parked_per_scope": (2_048, 0, 1_000_000),
+    "max_parked_per_address": (64, 0, 1_000_000),
+    "max_gathered": (512, 1, 65_536),
     "max_absent": (1_024, 0, 1_000_000),
     "max_head": (8_192, 256, 14_000),
+    "max_headers": (H1_MAX_HEADERS, 1, H1_MAX_HEADERS),
+    "max_target": (4_096, 16, 14_000),
     "max_body": (1_048_576, 0, 1 << 40),
     "max_upstream_connections": (256, 1, 65_536),
     "access_log": (0, 0, 1),
+    "rate_versions": (0, 0, 3),
+    "base_window_ms": (10_000, 1, 1 << 40),
+    "base_limit": (10, 1, 1 << 40),
+    "burst_window_ms": (10_000, 1, 1 << 40),
+    "burst_limit": (10, 1, 1 << 40),
 }
+
+# The names of what is counted: its place in a block of counters.
+REFUSALS = (
+    "malformed", "body_malformed", "coding", "method", "target_long", "head_large", "body_large", "head_slow",
+    "body_slow", "rate", "absent", "lookup", "parked_long", "parked", "parked_scope", "parked_address", "connections",
+    "connections_scope", "connections_address", "bodies", "misses", "revoked", "nonsense", "silent", "no_place",
+    "no_answer", "resources",
+)
+ENDS = (
+    "guest", "aborted", "answered", "refused", "idle", "evicted", "turned_away", "slow_reader", "cut", "listener",
+    "resources",
+)
+STATUSES = tuple([ct_statuses[<size_t> at] for at in range(CT_STATUSES)])
+HISTOGRAM_BOUNDS_US = tuple(1 << (n + 5) for n in range(CT_BUCKETS - 1))
+
+cdef dict places():
+    """Name of what is counted for loops and scopes -> its place in a block of counters."""
+    found = {
+        "connections": CT_CONNECTIONS,
+        "connections_open": CT_CONNECTIONS_OPEN,
+        "requests": CT_REQUESTS,
+        "aborted": CT_ABORTED,
+        "identity_hits": CT_IDENTITY_HITS,
+        "identity_misses": CT_IDENTITY_MISSES,
+        "identities": CT_IDENTITIES,
+        "sources": CT_SOURCES,
+        "parked": CT_PARKED,
+        "parked_total": CT_PARKED_TOTAL,
+        "gathered": CT_GATHERED,
+        "revoked_in_flight": CT_REVOKED,
+        "stale_retries": CT_STALE_RETRIES,
+        "repeated": CT_REPEATED,
+        "bytes_up": CT_BYTES_UP,
+        "bytes_down": CT_BYTES_DOWN,
+    }
+    found.update({f"refused_{name}": CT_REFUSED + at for at, name in enumerate(REFUSALS, 1)})
+    found.update({f"ended_{name}": CT_ENDED + at for at, name in enumerate(ENDS)})
+    found.update({f"status_{status}": CT_STATUS + at for at, status in enumerate(STATUSES)})
+    found.update({f"status_other_{at}xx": CT_STATUS + CT_STATUSES + at - 2 for at in (2, 3, 4, 5)})
+    return found
+
+
+cdef dict PLACES = places()
+# Of a loop only: they belong to no scope.
+cdef dict LOOP_PLACES = {
+    "upstream_connects": CT_UPSTREAM_CONNECTS,
+    "upstream_connections": CT_UPSTREAM_CONNECTIONS,
+    "upstream_idle": CT_UPSTREAM_IDLE,
+    "upstream_failures": CT_UPSTREAM_FAILURES,
+    "events_lost": CT_EVENTS_LOST,
+}
+cdef dict HISTOGRAMS = {"total": CT_TOTAL, "parked": CT_WAITED, "upstream": CT_UPSTREAM}
 
 cdef enum:
     POST_TIMEOUT_S = 5
 
 
-cdef int set_settings(Settings *settings, dict values) except -1:
+cdef int set_settings(LoopState *state, dict values) except -1:
+    cdef Settings *settings = &state.settings
     settings.park_timeout_ms = values["park_timeout_ms"]
     settings.upstream_timeout_ms = values["upstream_timeout_ms"]
     settings.connect_timeout_ms = values["connect_timeout_ms"]
     settings.head_timeout_ms = values["head_timeout_ms"]
     settings.body_timeout_ms = values["body_timeout_ms"]
     settings.write_timeout_ms = values["write_timeout_ms"]
+    settings.answer_timeout_ms = values["answer_timeout_ms"]
     settings.keepalive_timeout_ms = values["keepalive_timeout_ms"]
     settings.linger_timeout_ms = values["linger_timeout_ms"]
     settings.upstream_idle_timeout_ms = values["upstream_idle_timeout_ms"]
     settings.max_connections = values["max_connections"]
+    settings.max_connections_per_scope = values["max_connections_per_scope"]
+    settings.max_connections_per_address = values["max_connections_per_address"]
     settings.max_parked = values["max_parked"]
+    settings.max_parked_per_scope = values["max_parked_per_scope"]
+    settings.max_parked_per_address = values["max_parked_per_address"]
+    settings.max_gathered = values["max_gathered"]
     settings.max_absent = values["max_absent"]
-    settings.max_head = values["max_head"]
     settings.max_body = values["max_body"]
     settings.max_upstream_connections = values["max_upstream_connections"]
     settings.access_log = values["access_log"]
+    settings.rate_versions = values["rate_versions"]
+    settings.base_window_ms = values["base_window_ms"]
+    settings.base_limit = values["base_limit"]
+    settings.burst_window_ms = values["burst_window_ms"]
+    settings.burst_limit = values["burst_limit"]
+    state.head_limits.head = values["max_head"]
+    state.head_limits.headers = values["max_headers"]
+    state.head_limits.target = values["max_target"]
     return 0
 
 
@@ -123,9 +216,14 @@ cdef bytes sixteen(object address):
 
 
 @cython.final
+@cython.no_gc          # its dicts hold numbers only, and must be there when it is freed
 cdef class Loop:
     # Owned: freed in __dealloc__, which Python calls when nobody runs the loop any more (run() holds a reference).
     cdef LoopState *state
+    # The scopes' blocks of counters, by number; owned here, lent to the loop's thread from add_scope until it gives them
+    # back (EV_SCOPE_REMOVED). Those of scopes that are being removed wait in `removed`, by address.
+    cdef dict scopes
+    cdef set removed
     cdef bytes secret
     cdef int process
     cdef bint started
@@ -134,13 +232,15 @@ cdef class Loop:
     def __cinit__(self, settings=None, *, bytes secret not None=b""):
         cdef int error
         self.state = NULL
+        self.scopes = {}
+        self.removed = set()
         values = checked_settings(settings)
         self.secret = secret
         self.process = getpid()
         self.state = <LoopState *> calloc(1, sizeof(LoopState))
         if self.state is NULL:
             raise MemoryError()
-        set_settings(&self.state.settings, values)
+        set_settings(self.state, values)
         with nogil:
             error = lp_init(self.state)
         if error:
@@ -149,6 +249,9 @@ cdef class Loop:
     def __dealloc__(self):
         if self.state is not NULL:
             lp_free(self.state)
+        if self.removed is not None:       # else __cinit__ did not even begin
+            for block in (*self.scopes.values(), *self.removed):
+                free(<void *> <uintptr_t> block)
 
     def run(self):
         cdef int error
@@ -209,8 +312,15 @@ cdef class Loop:
             event = &(<Event *> state.events.slots)[state.events.taken % RG_EVENTS]
             if event.kind == EV_MISS:
                 found.append((EVENT_MISS, event.scope, <bytes> event.address[:16], event.interface))
+            elif event.kind == EV_SCOPE_REMOVED:
+                # What a loop removes when it ends stays readable.
+                if <uintptr_t> event.counters in self.removed:
+                    self.removed.remove(<uintptr_t> event.counters)
+                    free(event.counters)
+                found.append((EVENT_SCOPE_REMOVED, event.scope))
             elif event.kind == EV_PROBLEM:
-                found.append((EVENT_PROBLEM, event.code, event.error, event.scope, event.listener))
+                found.append((EVENT_PROBLEM, event.code, event.error, event.scope, event.listener,
+                              <bytes> event.address[:16] if event.has_address else b""))
             else:
                 found.append((EVENT_LISTENER_CLOSED, event.listener))
             at_store(&state.events.taken, state.events.taken + 1)
@@ -224,11 +334,17 @@ cdef class Loop:
 
     def add_scope(self, uint32_t scope):
         cdef Message message
-        if scope == 0:
-            raise ValueError("a scope's number is above 0")
+        cdef Counters *counters
+        if scope == 0 or scope in self.scopes:
+            raise ValueError("a scope's number is above 0 and not in use")
+        counters = <Counters *> calloc(1, sizeof(Counters))
+        if counters is NULL:
+            raise MemoryError()
+        self.scopes[scope] = <uintptr_t> counters
         memset(&message, 0, sizeof(message))
         message.kind = MS_ADD_SCOPE
         message.scope = scope
+        message.counters = counters
         self.post(&message)
 
     def remove_scope(self, uint32_t scope):
@@ -236,6 +352,8 @@ cdef class Loop:
         memset(&message, 0, sizeof(message))
         message.kind = MS_REMOVE_SCOPE
         message.scope = scope
+        if scope in self.scopes:
+            self.removed.add(self.scopes.pop(scope))
         self.post(&message)
 
     def add_listener(self, uint32_t listener, uint32_t scope, int fd):
@@ -342,33 +460,30 @@ cdef class Loop:
     def set_secret(self, bytes secret not None):
         self.secret = secret
 
-    def stats(self):
-        cdef Counters *counters = &self.state.counters
+    cdef Counters *counters(self, object scope) except NULL:
+        """Of the loop (None) or of a scope. Valid as long as the GIL is held."""
+        if scope is None:
+            return &self.state.counters
+        if scope not in self.scopes:
+            raise ValueError(f"there is no scope {scope}")
+        return <Counters *> <uintptr_t> self.scopes[scope]
+
+    def stats(self, scope=None):
+        cdef Counters *counters = self.counters(scope)
+        found = {name: at_read(&counters.values[<int> place]) for name, place in PLACES.items()}
+        if scope is None:
+            found |= {name: at_read(&counters.values[<int> place]) for name, place in LOOP_PLACES.items()}
+        found["refused"] = sum(found[f"refused_{name}"] for name in REFUSALS)
+        for kind in range(2, 6):
+            found[f"answers_{kind}xx"] = found[f"status_other_{kind}xx"] + sum(
+                found[f"status_{status}"] for status in STATUSES if status // 100 == kind)
+        return found
+
+    def histograms(self, scope=None):
+        cdef Counters *counters = self.counters(scope)
         return {
-            "connections": at_read(&counters.connections),
-            "connections_open": at_read(&counters.connections_open),
-            "requests": at_read(&counters.requests),
-            "answers_2xx": at_read(&counters.answers_2xx),
-            "answers_3xx": at_read(&counters.answers_3xx),
-            "answers_4xx": at_read(&counters.answers_4xx),
-            "answers_5xx": at_read(&counters.answers_5xx),
-            "refused": at_read(&counters.refused),
-            "aborted": at_read(&counters.aborted),
-            "identity_hits": at_read(&counters.identity_hits),
-            "identity_misses": at_read(&counters.identity_misses),
-            "identities": at_read(&counters.identities),
-            "parked": at_read(&counters.parked),
-            "parked_total": at_read(&counters.parked_total),
-            "revoked_in_flight": at_read(&counters.revoked_in_flight),
-            "stale_retries": at_read(&counters.stale_retries),
-            "upstream_connects": at_read(&counters.upstream_connects),
-            "upstream_connections": at_read(&counters.upstream_connections),
-            "upstream_idle": at_read(&counters.upstream_idle),
-            "upstream_failures": at_read(&counters.upstream_failures),
-            "bytes_up": at_read(&counters.bytes_up),
-            "bytes_down": at_read(&counters.bytes_down),
-            "events_lost": at_read(&counters.events_lost),
-        }
+            name: tuple(at_read(&counters.values[<int> place + n]) for n in range(CT_BUCKETS))
+            for name, place in HISTOGRAMS.items()}
 
 
 cdef bytes target_bytes(object ip, object tcp_port):
@@ -453,16 +568,25 @@ cdef dict request_head_dict(const Head *head, const uint8_t *data, int length):
     }
 
 
+cdef HeadLimits head_limits(size_t max_head) noexcept:
+    cdef HeadLimits limits
+    limits.head = max_head
+    limits.headers = H1_MAX_HEADERS
+    limits.target = 4096
+    return limits
+
+
 def _parse_request(data, size_t max_head=8192):
     cdef Py_buffer view
     cdef Head head
+    cdef HeadLimits limits = head_limits(max_head)
     cdef int length
     memset(&head, 0, sizeof(head))
     # The caller's own memory is parsed, so that a guard page behind it catches an over-read.
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
         with nogil:
-            length = h1_parse_request(&head, <const uint8_t *> view.buf, <size_t> view.len, max_head)
+            length = h1_parse_request(&head, <const uint8_t *> view.buf, <size_t> view.len, &limits)
         if length <= 0:
             return -length
         return request_head_dict(&head, <const uint8_t *> view.buf, length)
@@ -472,12 +596,13 @@ def _parse_request(data, size_t max_head=8192):
 
 def _parse_request_pieces(pieces, size_t max_head=8192):
     cdef Head head
+    cdef HeadLimits limits = head_limits(max_head)
     cdef int length = 0
     cdef bytes data = b""
     memset(&head, 0, sizeof(head))
     for piece in pieces:
         data = data + piece
-        length = h1_parse_request(&head, <const uint8_t *> data, <size_t> len(data), max_head)
+        length = h1_parse_request(&head, <const uint8_t *> data, <size_t> len(data), &limits)
         if length != 0:
             break
     if length <= 0:
@@ -514,11 +639,12 @@ def _parse_response(data, bint head_request=False):
 
 def _build_request(bytes data not None, bytes identity not None, bytes host not None, int64_t content_length=-1):
     cdef Head head
+    cdef HeadLimits limits = head_limits(LARGEST_HEAD)
     cdef Identity block
     cdef Out out
     cdef uint8_t buffer[SCRATCH]
     memset(&head, 0, sizeof(head))
-    if h1_parse_request(&head, <const uint8_t *> data, <size_t> len(data), LARGEST_HEAD) <= 0 or (
+    if h1_parse_request(&head, <const uint8_t *> data, <size_t> len(data), &limits) <= 0 or (
             len(identity) > HD_MAX_BLOCK):
         raise ValueError("no valid head, or too long an identity")
     memcpy(block.data, <const uint8_t *> identity, <size_t> len(identity))

@@ -77,7 +77,7 @@ class EventReader:
                 if place is not None:
                     LOG.info("closed: %s", place)
 
-    def _problem(self, code: int, number: int, scope: int, listener: int) -> None:
+    def _problem(self, code: int, number: int, scope: int, listener: int, address: bytes) -> None:
         # When it goes after it came, or comes after it went, that is news.
         if code == _core.PROBLEM_UPSTREAM_AWAY:
             self._on_upstream_away()
@@ -93,15 +93,16 @@ class EventReader:
             "%s%s%s%s",
             text % {"upstream": self._upstream},
             f": {os.strerror(number)} ({errno.errorcode.get(number, number)})" if number else "",
-            self._where(scope, listener),
+            self._where(scope, listener, address),
             more(held_back),
         )
 
-    def _where(self, scope: int, listener: int) -> str:
+    def _where(self, scope: int, listener: int, address: bytes) -> str:
+        guest = f"{unpack_address(address)}, " if address else ""
         place = self._place(listener) if listener else None
         if place is not None:
-            return f" [{place}]"
-        return f" [{self._scopes.get(scope, scope)}]" if scope else ""
+            return f" [{guest}{place}]"
+        return f" [{guest}{self._scopes.get(scope, scope)}]" if scope else ""
 
 
 _PROBLEMS: Mapping[int, tuple[int, str]] = {
@@ -113,11 +114,45 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
     _core.PROBLEM_MEMORY: (logging.ERROR, "no memory is left for a connection or request"),
     _core.PROBLEM_CONNECTIONS_FULL: (
         logging.WARNING,
-        "max_connections is reached and none of them is idle: further guests get 503 at once",
+        "max_connections is reached and all of them have a request in progress: further guests get 503 at once",
+    ),
+    _core.PROBLEM_SCOPE_CONNECTIONS: (
+        logging.WARNING,
+        "max_connections_per_scope is reached and all of them have a request in progress: further guests of "
+        "this network or router get 503 at once",
+    ),
+    _core.PROBLEM_ADDRESS_CONNECTIONS: (
+        logging.WARNING,
+        "a guest has max_connections_per_address connections, all with a request in progress: further ones get "
+        "503 at once",
     ),
     _core.PROBLEM_PARKED_FULL: (
         logging.WARNING,
         "max_parked is reached, further requests get 503 at once: is the lookup source or Nova away?",
+    ),
+    _core.PROBLEM_SCOPE_PARKED: (
+        logging.WARNING,
+        "max_parked_per_scope is reached, further requests of this network or router get 503 at once: is the "
+        "lookup source away, or do its guests keep many requests waiting for Nova?",
+    ),
+    _core.PROBLEM_ADDRESS_PARKED: (
+        logging.WARNING,
+        "a guest has max_parked_per_address requests waiting, further ones of it get 503 at once",
+    ),
+    _core.PROBLEM_BODIES_FULL: (
+        logging.WARNING,
+        "too many request bodies are on their way at once (max_gathered_bodies, or an eighth of "
+        "max_upstream_connections for those above 64 KiB), further ones get 503 at once: does a guest send "
+        "bodies slowly?",
+    ),
+    _core.PROBLEM_RATE_LIMITED: (
+        logging.INFO,
+        "a guest asks faster than [metadata_rate_limiting] allows, it gets 429",
+    ),
+    _core.PROBLEM_SCOPE_MISSES: (
+        logging.WARNING,
+        "a network or router asks for more addresses than can be looked up, further requests of unknown "
+        "addresses get 503 at once: does a guest change its address all the time?",
     ),
     _core.PROBLEM_UPSTREAM_AWAY: (
         logging.ERROR,

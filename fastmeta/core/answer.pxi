@@ -31,7 +31,7 @@ cdef void up_read(LoopState *loop, Upstream *up) noexcept nogil:
             return
         buffer.end += <uint32_t> n
         if up.has_head:
-            gs_deadline(loop, guest, loop.settings.upstream_timeout_ms)
+            gs_answer_deadline(loop, guest, loop.settings.upstream_timeout_ms)
             an_content(loop, up, buffer.start, 0)
         else:
             an_head(loop, up)
@@ -50,7 +50,7 @@ cdef bint an_buffer(LoopState *loop, Upstream *up) noexcept nogil:
     up.received = bf_take(loop, large)
     if up.received is NULL:
         rg_problem(loop, PR_MEMORY, ENOMEM, 0, 0)
-        ex_refuse(loop, up.guest, 503)
+        ex_refuse(loop, up.guest, RF_RESOURCES)
         return False
     up.received.start = BF_FRONT
     up.received.end = BF_FRONT
@@ -116,7 +116,7 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
         up_nonsense(loop, up)              # cannot be: see HD_RESPONSE_GROWTH
         return
     guest.phase = GS_RELAY
-    tm_set(loop, &guest.timer, guest, max(guest.upstream_by_ms, loop.now_ms + loop.settings.upstream_timeout_ms))
+    gs_answer_deadline(loop, guest, loop.settings.upstream_timeout_ms)
     an_content(loop, up, content_at, out.length)
 
 

@@ -105,6 +105,15 @@ cdef void bf_give(LoopState *loop, Buffer **place) noexcept nogil:
         free(buffer)
 
 
+cdef inline void st_count(LoopState *loop, Scope *scope, int index, uint64_t n) noexcept nogil:
+    """Counts something of a scope."""
+    ct_count(&loop.counters, scope.counters, index, n)
+
+
+cdef inline void st_uncount(LoopState *loop, Scope *scope, int index) noexcept nogil:
+    ct_uncount(&loop.counters, scope.counters, index)
+
+
 cdef uint32_t st_random(LoopState *loop, uint32_t below) noexcept nogil:
     """For jitter only (xorshift64)."""
     loop.random ^= loop.random << 13

@@ -10,7 +10,6 @@
 cdef enum:
     EX_FIRST_PAUSE_MS = 100
     EX_LONGEST_PAUSE_MS = 1600
-    EX_STREAM_SHARE = 8            # one in so many connections to Nova, at most, takes a body that is still coming in
 
 
 cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
@@ -19,15 +18,18 @@ cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
     cdef Head *head = &buffer.head
     cdef const uint8_t *method = buffer.data + buffer.start + head.method_at
     cdef bint get
+    cdef uint32_t wait_s = 0
     guest.consumed = 0
-    at_count(&loop.counters.requests, 1)
+    st_count(loop, guest.scope, CT_REQUESTS, 1)
     guest.request_open = True
     guest.http11 = True
     guest.keep_alive = False
     guest.park_left_ms = loop.settings.park_timeout_ms
+    if by_unlikely(loop.settings.rate_versions):
+        wait_s = rl_denied_s(loop, guest.source)
     if length < 0:
         guest.body_missing = True          # where this request ends is not known
-        ex_refuse(loop, guest, -length)
+        ex_refuse(loop, guest, RF_HEAD_SLOW if length == -408 else rf_of_head(-length))
         return
     guest.consumed = <uint32_t> length
     guest.http11 = head.http11
@@ -44,7 +46,7 @@ cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
         guest.gathers = guest.body_missing and guest.body_left <= BF_LARGE
         if guest.body_left > loop.settings.max_body:
             guest.body_missing = True
-            ex_refuse(loop, guest, 413)
+            ex_refuse(loop, guest, RF_BODY_LARGE)
             return
         guest.body_at = guest.consumed
         if guest.body_missing:
@@ -55,11 +57,14 @@ cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
     elif head.framing == H1_FRAMING_CHUNKED:
         guest.body_missing = True
         guest.gathers = True
+    if by_unlikely(wait_s):
+        rg_problem_of(loop, PR_RATE_LIMITED, 0, guest.scope.number, guest.listener.number, guest.address)
+        ex_refuse_for(loop, guest, RF_RATE, wait_s)
     # It would show a guest the headers that we add, the signature among them: RFC 9110 section 9.3.8.
-    if by_unlikely(head.method_length == 5 and by_is(method, b"trace", 5)):
-        ex_refuse(loop, guest, 501)
-        return
-    ex_resolve(loop, guest)
+    elif by_unlikely(head.method_length == 5 and by_is(method, b"trace", 5)):
+        ex_refuse(loop, guest, RF_METHOD)
+    else:
+        ex_resolve(loop, guest)
 
 
 cdef void ex_resolve(LoopState *loop, Guest *guest) noexcept nogil:
@@ -67,23 +72,23 @@ cdef void ex_resolve(LoopState *loop, Guest *guest) noexcept nogil:
     cdef Scope *scope = guest.scope
     cdef Entry *entry = id_find(loop, scope, guest.address, guest.interface)
     if by_likely(id_is_good(loop, entry)):
-        at_count(&loop.counters.identity_hits, 1)
+        st_count(loop, scope, CT_IDENTITY_HITS, 1)
         ex_ready(loop, guest)
         return
     if entry is not NULL and entry.state == EN_ABSENT and loop.now_us < entry.ends_us:
-        ex_refuse(loop, guest, 404)
+        ex_refuse(loop, guest, RF_ABSENT)
         return
-    at_count(&loop.counters.identity_misses, 1)
+    st_count(loop, scope, CT_IDENTITY_MISSES, 1)
     entry = id_make(loop, scope, guest.address, guest.interface)
     if entry is NULL:
-        rg_problem(loop, PR_MEMORY, ENOMEM, scope.number, 0)
-        ex_refuse(loop, guest, 503)
+        if scope.entry_n < ID_MAX_ENTRIES:
+            rg_problem(loop, PR_MEMORY, ENOMEM, scope.number, 0)
+        ex_refuse(loop, guest, RF_RESOURCES if scope.entry_n < ID_MAX_ENTRIES else RF_MISSES)
         return
     if entry.state != EN_PENDING:
         id_clear(scope, entry)             # what was known has ended
     if not id_ask(loop, scope, entry):
-        rg_problem(loop, PR_EVENTS_LOST, 0, scope.number, 0)
-        ex_refuse(loop, guest, 503)
+        ex_refuse(loop, guest, RF_MISSES)
         return
     guest.phase = GS_RESOLVE
     ls_insert(&entry.waiters, &guest.wait, guest)
@@ -102,30 +107,22 @@ cdef void ex_place(LoopState *loop, Guest *guest) noexcept nogil:
     """Everything is here: a connection to Nova, or a place in the queue for one."""
     if guest.upstream_by_ms == 0:
         guest.upstream_by_ms = loop.now_ms + loop.settings.upstream_timeout_ms
-    if by_likely(not loop.away and ls_is_empty(&loop.places) and ex_is_place(loop, guest)):
+    if by_likely(not loop.away and ls_is_empty(&loop.round) and pl_is_free(loop, guest.source)):
         ex_take(loop, guest)
         return
     guest.phase = GS_PLACE
-    ls_insert(&loop.places, &guest.wait, guest)
-    loop.pump_wanted = True
-    if not loop.away and not ex_is_place(loop, guest):
+    pl_wait(loop, guest)
+    if not loop.away and not pl_is_free(loop, guest.source):
         rg_problem(loop, PR_UPSTREAM_FULL, 0, guest.scope.number, 0)
     gs_park(loop, guest, loop.away)
-
-
-cdef inline bint ex_is_place(const LoopState *loop, const Guest *guest) noexcept nogil:
-    """Idle connections count as places (one of them is used, or closed for a fresh one), just released ones do not."""
-    return loop.busy_n + loop.released_n < loop.settings.max_upstream_connections
 
 
 cdef void ex_take(LoopState *loop, Guest *guest) noexcept nogil:
     """Takes a kept connection (rule 3: only for what may be repeated), or opens one."""
     cdef Upstream *up
-    if by_unlikely(guest.body_missing) and (
-            loop.streams_n * EX_STREAM_SHARE >= loop.settings.max_upstream_connections):
-        # Slow senders of large bodies must not take all places. Nobody sends such bodies to a metadata service.
-        rg_problem(loop, PR_UPSTREAM_FULL, 0, guest.scope.number, 0)
-        ex_refuse(loop, guest, 503)
+    if by_unlikely(guest.body_missing and not pl_may_stream(loop, guest.scope)):
+        rg_problem(loop, PR_BODIES_FULL, 0, guest.scope.number, 0)
+        ex_refuse(loop, guest, RF_BODIES)
         return
     if by_unlikely(loop.batch_full):
         up_check_idle(loop)
@@ -175,11 +172,11 @@ cdef void ex_send(LoopState *loop, Guest *guest) noexcept nogil:
             up_lost(loop, up)
             return
         n = 0
-    at_count(&loop.counters.bytes_up, <uint64_t> n)
+    st_count(loop, guest.scope, CT_BYTES_UP, <uint64_t> n)
     if by_unlikely(<size_t> n < out.length):
         up.unsent = bf_copy(loop, out.data + n, out.length - <size_t> n)
         if up.unsent is NULL or st_watch(loop, &up.socket, EPOLLIN | EPOLLOUT) < 0:
-            ex_refuse(loop, guest, 503)
+            ex_refuse(loop, guest, RF_RESOURCES)
             return
     tm_set(loop, &guest.timer, guest, guest.upstream_by_ms)
     ex_sent(loop, guest)
@@ -188,9 +185,9 @@ cdef void ex_send(LoopState *loop, Guest *guest) noexcept nogil:
 cdef void ex_sent(LoopState *loop, Guest *guest) noexcept nogil:
     """What there was has gone up, or waits in up.unsent; more of the body may have to come."""
     if by_likely(guest.body_left == 0 and guest.up.unsent is NULL):
-        if guest.phase != GS_RELAY:
+        if by_likely(guest.phase != GS_RELAY):
             guest.phase = GS_ANSWER
-        tm_set(loop, &guest.timer, guest, guest.upstream_by_ms)
+            tm_set(loop, &guest.timer, guest, guest.upstream_by_ms)
         return
     if guest.phase == GS_RELAY:
         return
@@ -202,14 +199,14 @@ cdef void ex_sent(LoopState *loop, Guest *guest) noexcept nogil:
         if not guest.socket.dead:
             gs_want_input(loop, guest)
     elif st_watch(loop, &guest.socket, 0) < 0:
-        gs_close(loop, guest, False)
+        gs_close(loop, guest, CE_RESOURCES, False)
 
 
 cdef void ex_pause(LoopState *loop, Guest *guest) noexcept nogil:
     """Nova closed a fresh connection without an answer: a request that may be repeated waits a little, on its own, so
     that one request that makes Nova fail does not count against all."""
     if guest.park_left_ms == 0:
-        ex_refuse(loop, guest, 503)
+        ex_refuse(loop, guest, RF_PARKED_LONG)
         return
     guest.phase = GS_PAUSE
     guest.pause_ms *= 2
@@ -222,11 +219,20 @@ cdef void ex_pause(LoopState *loop, Guest *guest) noexcept nogil:
     gs_deadline(loop, guest, min(<uint64_t> guest.pause_ms + st_random(loop, guest.pause_ms), guest.park_left_ms))
 
 
-cdef void ex_refuse(LoopState *loop, Guest *guest, int status) noexcept nogil:
-    """Answers by ourselves. Whatever of the answer has gone out already cannot be taken back: then it is cut."""
+cdef void ex_refuse(LoopState *loop, Guest *guest, int reason) noexcept nogil:
+    """Answers by ourselves, with the status of the reason (RF_*)."""
+    cdef uint32_t retry_after_s = 0
+    if rf_status(reason) == 503:
+        retry_after_s = 1 + st_random(loop, 3)     # jittered, so that they do not all come again at once
+    ex_refuse_for(loop, guest, reason, retry_after_s)
+
+
+cdef void ex_refuse_for(LoopState *loop, Guest *guest, int reason, uint32_t retry_after_s) noexcept nogil:
+    """The same, with a Retry-After unless it is 0. Whatever of the answer has gone out already cannot be taken back: then
+    it is cut."""
     cdef Out out
     cdef uint8_t answer[HD_MAX_ANSWER]
-    cdef uint32_t retry_after_s = 0
+    cdef int status = rf_status(reason)
     gs_unpark(loop, guest)
     ls_remove(&guest.wait)
     if guest.begun:
@@ -234,11 +240,10 @@ cdef void ex_refuse(LoopState *loop, Guest *guest, int status) noexcept nogil:
         return
     if guest.up is not NULL:
         up_close(loop, guest.up)
-    at_count(&loop.counters.refused, 1)
-    if guest.body_missing or not (status == 404 or status >= 502):
+    st_count(loop, guest.scope, CT_REFUSED + reason, 1)
+    if guest.body_missing or not (status == 404 or status == 429 or status >= 502):
         guest.keep_alive = False
-    if status == 503:
-        retry_after_s = 1 + st_random(loop, 3)
+    guest.reason = <uint8_t> reason
     guest.status = <uint16_t> status
     guest.answer_bytes = 0 if guest.head_method else strlen(hd_text(status))
     out.data = answer
@@ -259,9 +264,9 @@ cdef void ex_cut(LoopState *loop, Guest *guest) noexcept nogil:
     guest.keep_alive = False
     guest.cut = True
     if until_close:
-        gs_close(loop, guest, True)        # only a reset tells it from a whole answer
+        gs_close(loop, guest, CE_CUT, True)    # only a reset tells it from a whole answer
     elif guest.out is NULL:
-        gs_close(loop, guest, False)
+        gs_close(loop, guest, CE_CUT, False)
     else:
         guest.phase = GS_FLUSH             # what is on its way still goes
 
@@ -270,12 +275,12 @@ cdef void ex_done(LoopState *loop, Guest *guest) noexcept nogil:
     """The answer is with the guest's kernel. On to the next request, or to the end."""
     cdef Buffer *buffer = guest.received
     if guest.cut:
-        gs_close(loop, guest, False)
+        gs_close(loop, guest, CE_CUT, False)
         return
-    ex_count(loop, guest)
+    ex_count(loop, guest, True)
     ex_record(loop, guest)
     guest.request_open = False
-    bf_give(loop, &guest.body)
+    gs_drop_body(loop, guest)
     if buffer is not NULL:
         buffer.start += guest.consumed
         if buffer.start == buffer.end:
@@ -302,6 +307,9 @@ cdef void ex_reset(Guest *guest) noexcept nogil:
     guest.continue_wanted = False
     guest.head_method = False
     guest.repeatable = False
+    guest.was_parked = False
+    guest.reason = RF_NONE
+    guest.answer_by_ms = 0
     guest.consumed = 0
     guest.body_here = 0
     guest.pause_ms = 0
@@ -317,16 +325,19 @@ cdef void ex_reset(Guest *guest) noexcept nogil:
     memset(&guest.chunked, 0, sizeof(Chunked))
 
 
-cdef inline void ex_count(LoopState *loop, const Guest *guest) noexcept nogil:
-    at_count(&loop.counters.bytes_down, guest.answer_bytes)
-    if guest.status < 300:
-        at_count(&loop.counters.answers_2xx, 1)
-    elif guest.status < 400:
-        at_count(&loop.counters.answers_3xx, 1)
-    elif guest.status < 500:
-        at_count(&loop.counters.answers_4xx, 1)
-    else:
-        at_count(&loop.counters.answers_5xx, 1)
+cdef void ex_count(LoopState *loop, const Guest *guest, bint whole) noexcept nogil:
+    """A request is over. whole: with an answer, which is in the histograms too. Times are as exact as a turn is short."""
+    cdef Scope *scope = guest.scope
+    st_count(loop, scope, CT_BYTES_DOWN, guest.answer_bytes)
+    if not whole:
+        st_count(loop, scope, CT_ABORTED, 1)
+        return
+    st_count(loop, scope, ct_status(guest.status), 1)
+    st_count(loop, scope, CT_TOTAL + ct_bucket(loop.now_us - guest.arrived_us), 1)
+    if by_unlikely(guest.was_parked):
+        st_count(loop, scope, CT_WAITED + ct_bucket(guest.parked_us), 1)
+    if guest.upstream_status:
+        st_count(loop, scope, CT_UPSTREAM + ct_bucket(guest.upstream_us), 1)
 
 
 cdef void ex_record(LoopState *loop, const Guest *guest) noexcept nogil:
@@ -337,7 +348,7 @@ cdef void ex_record(LoopState *loop, const Guest *guest) noexcept nogil:
     if by_likely(not loop.settings.access_log):
         return
     if rg_is_full(&loop.requests):
-        at_count(&loop.counters.events_lost, 1)
+        at_count(&loop.counters.values[CT_EVENTS_LOST], 1)
         return
     record = &(<RequestRecord *> loop.requests.slots)[loop.requests.written % RG_REQUESTS]
     memset(record, 0, sizeof(RequestRecord))

@@ -3,7 +3,7 @@
 from libc.errno cimport (
     EAFNOSUPPORT, EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, ETIMEDOUT, errno,
 )
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
@@ -129,6 +129,7 @@ cdef extern from * nogil:
     #define by_unlikely(x) ((int)__builtin_expect(!!(x), 0))
     #define TM_NEVER ((uint64_t)1 << 62)
     #define by_count_zeros(word) ((unsigned int)__builtin_ctzll(word))
+    #define by_bits(word) (64 - __builtin_clzll(word))
     """
     void at_count(uint64_t *counter, uint64_t n)
     void at_uncount(uint64_t *counter, uint64_t n)
@@ -139,3 +140,4 @@ cdef extern from * nogil:
     bint by_likely(bint condition)
     bint by_unlikely(bint condition)
     unsigned int by_count_zeros(unsigned long long word)
+    int by_bits(unsigned long long word)

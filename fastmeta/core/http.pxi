@@ -1,32 +1,12 @@
-# HTTP/1 heads: parses requests and responses. Prefix h1_. Pure functions over (pointer, length); no allocation, no I/O.
+# HTTP/1 heads: parses requests and responses. Prefix h1_, shared with names.pxi. Pure functions over (pointer, length); no allocation, no I/O.
 #
 # A Head borrows nothing and owns nothing: it keeps offsets into the buffer that it was parsed from, so the buffer may
 # move, but its bytes must stay. Parsing is resumable at line level: no byte is looked at twice for its line end, and no
 # line is parsed twice. The parsers return the head's length (> 0), 0 when more bytes are needed, or -(HTTP status).
 
 cdef enum:
-    H1_MAX_HEADERS = 100       # then 431; Neutron's guests send fewer than 20
-    H1_MAX_TARGET = 4096       # then 414
+    H1_MAX_HEADERS = 100       # then 431, or less by setting; Neutron's guests send fewer than 20
     H1_MAX_METHOD = 32         # then 400
-
-# Names that mean something to us. Those from H1_PASS on are harmless and pass to Nova.
-cdef enum:
-    H1_OTHER = 0
-    H1_HOST = 1
-    H1_CONNECTION = 2
-    H1_CONTENT_LENGTH = 3
-    H1_TRANSFER_ENCODING = 4
-    H1_EXPECT = 5
-    H1_HOP_BY_HOP = 6          # RFC 9110 section 7.6.1, and what proxies of old used
-    H1_PASS = 16
-    H1_ACCEPT = 16
-    H1_ACCEPT_ENCODING = 17
-    H1_ACCEPT_LANGUAGE = 18
-    H1_CONTENT_TYPE = 19
-    H1_IF_MODIFIED_SINCE = 20
-    H1_IF_NONE_MATCH = 21
-    H1_RANGE = 22
-    H1_USER_AGENT = 23
 
 cdef enum:
     H1_FRAMING_NONE = 0        # no content
@@ -74,48 +54,15 @@ cdef struct Head:
     Header headers[H1_MAX_HEADERS]
 
 
-cdef int h1_known(const uint8_t *name, size_t length) noexcept nogil:
-    if length == 4:
-        return H1_HOST if by_is(name, b"host", 4) else H1_OTHER
-    if length == 5:
-        return H1_RANGE if by_is(name, b"range", 5) else H1_OTHER
-    if length == 6:
-        if by_is(name, b"accept", 6):
-            return H1_ACCEPT
-        return H1_EXPECT if by_is(name, b"expect", 6) else H1_OTHER
-    if length == 10:
-        if by_is(name, b"connection", 10):
-            return H1_CONNECTION
-        if by_is(name, b"user-agent", 10):
-            return H1_USER_AGENT
-        return H1_HOP_BY_HOP if by_is(name, b"keep-alive", 10) else H1_OTHER
-    if length == 12:
-        return H1_CONTENT_TYPE if by_is(name, b"content-type", 12) else H1_OTHER
-    if length == 13:
-        return H1_IF_NONE_MATCH if by_is(name, b"if-none-match", 13) else H1_OTHER
-    if length == 14:
-        return H1_CONTENT_LENGTH if by_is(name, b"content-length", 14) else H1_OTHER
-    if length == 15:
-        if by_is(name, b"accept-encoding", 15):
-            return H1_ACCEPT_ENCODING
-        return H1_ACCEPT_LANGUAGE if by_is(name, b"accept-language", 15) else H1_OTHER
-    if length == 17:
-        if by_is(name, b"transfer-encoding", 17):
-            return H1_TRANSFER_ENCODING
-        return H1_IF_MODIFIED_SINCE if by_is(name, b"if-modified-since", 17) else H1_OTHER
-    if length == 2:
-        return H1_HOP_BY_HOP if by_is(name, b"te", 2) else H1_OTHER
-    if length == 7:
-        if by_is(name, b"upgrade", 7) or by_is(name, b"trailer", 7):
-            return H1_HOP_BY_HOP
-        return H1_OTHER
-    if length == 16:
-        return H1_HOP_BY_HOP if by_is(name, b"proxy-connection", 16) else H1_OTHER
-    return H1_OTHER
+cdef struct HeadLimits:
+    size_t head                # bytes, with the empty line; <= 65,535
+    uint16_t headers           # <= H1_MAX_HEADERS
+    uint16_t target            # bytes
 
 
-cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexcept nogil:
-    """One header line, data[at:end] without its CRLF. Returns 0, or -(status): RFC 9112 section 5."""
+cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end, int most) noexcept nogil:
+    """One header line, data[at:end] without its CRLF. Returns 0, or -(status), 431 if there are `most` already: RFC 9112
+    section 5."""
     cdef size_t i = by_skip_name(data, at, end)
     cdef size_t value_at
     cdef size_t value_end = end
@@ -143,7 +90,7 @@ cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end) noexc
         return -400
     while value_end > value_at and (data[value_end - 1] == 32 or data[value_end - 1] == 9):
         value_end -= 1
-    if by_unlikely(head.header_n == H1_MAX_HEADERS):
+    if by_unlikely(head.header_n >= most):
         return -431
     known = h1_known(name, length)
     if by_unlikely(kinds & BY_UNDERSCORE):
@@ -209,8 +156,9 @@ cdef int h1_version(const uint8_t *text) noexcept nogil:
     return -400
 
 
-cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end) noexcept nogil:
-    """method SP request-target SP HTTP-version, single spaces: RFC 9112 section 3. Returns 0, or -(status)."""
+cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end, size_t longest) noexcept nogil:
+    """method SP request-target SP HTTP-version, single spaces: RFC 9112 section 3. Returns 0, or -(status), 414 for a
+    target of more than `longest` bytes."""
     cdef size_t i = at
     cdef size_t target_at
     cdef size_t target_end
@@ -238,7 +186,7 @@ cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end)
     if version < 0:
         return version
     head.http11 = version == 11
-    if target_end - target_at > H1_MAX_TARGET:
+    if target_end - target_at > longest:
         return -414
     if data[target_at] != 47:
         # RFC 9112 section 3.2.2: a server accepts absolute-form; its authority takes the place of Host, which we set
@@ -280,15 +228,15 @@ cdef int h1_request_end(Head *head) noexcept nogil:
     return 0
 
 
-cdef int h1_parse_request(Head *head, const uint8_t *data, size_t length, size_t max_head) noexcept nogil:
-    """Parses as much of a request's head as there is. max_head <= 65,535: bytes of the head with its empty line."""
+cdef int h1_parse_request(Head *head, const uint8_t *data, size_t length, const HeadLimits *limits) noexcept nogil:
+    """Parses as much of a request's head as there is."""
     cdef const uint8_t *found
     cdef size_t at
     cdef int status
     while True:
         found = <const uint8_t *> memchr(data + head.scanned, 10, length - head.scanned)
         at = <size_t> (found - data) if found is not NULL else length
-        if at >= max_head:
+        if at >= limits.head:
             return -414 if head.line_number == 0 else -431
         head.scanned = <uint32_t> at
         if found is NULL:
@@ -299,10 +247,10 @@ cdef int h1_parse_request(Head *head, const uint8_t *data, size_t length, size_t
             return -400
         if by_likely(at - 1 > head.line_at):
             if by_likely(head.line_number > 0):
-                status = h1_header(head, data, head.line_at, at - 1)
+                status = h1_header(head, data, head.line_at, at - 1, limits.headers)
             else:
                 head.content_length = -1
-                status = h1_request_line(head, data, head.line_at, at - 1)
+                status = h1_request_line(head, data, head.line_at, at - 1, limits.target)
             if status < 0:
                 return status
             head.line_number += 1
@@ -385,7 +333,7 @@ cdef int h1_parse_response(Head *head, const uint8_t *data, size_t length, size_
             return -502
         if by_likely(at - 1 > head.line_at):
             if by_likely(head.line_number > 0):
-                status = h1_header(head, data, head.line_at, at - 1)
+                status = h1_header(head, data, head.line_at, at - 1, H1_MAX_HEADERS)
             else:
                 head.content_length = -1
                 status = h1_status_line(head, data, head.line_at, at - 1)

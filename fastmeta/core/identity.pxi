@@ -1,12 +1,13 @@
-# The identity table: (scope, address, interface) to identity. Prefix id_, and sc_ for the scopes that hold it. Owns its
-# entries and their identities; guests that wait in an entry belong to their listeners, and leave the entry before they
-# are closed.
+# The identity table: (scope, address, interface) to identity. Prefix id_. Owns its entries and their identities; guests
+# that wait in an entry belong to their listeners, and leave the entry before they are closed.
 
 cdef enum:
     ID_FIRST_BUCKETS = 8
     ID_ASK_AGAIN_US = 1000000      # while new requests for an address come, Python is told again this often
     ID_SWEEP_MS = 1000
     ID_SWEEP_SCOPES = 256          # at most so many in one go
+    ID_MAX_ENTRIES = 65536         # addresses of a scope that are known, known to be nobody's, or asked for
+    ID_MISS_SHARE = 4              # one scope may fill one part in so many of the ring to Python
 
 
 cdef inline uint64_t id_hash(const LoopState *loop, const uint8_t *address, uint32_t interface) noexcept nogil:
@@ -62,10 +63,10 @@ cdef void id_grow(LoopState *loop, Scope *scope) noexcept nogil:
 
 
 cdef Entry *id_make(LoopState *loop, Scope *scope, const uint8_t *address, uint32_t interface) noexcept nogil:
-    """The entry of an address, made (pending) when there is none; NULL without memory."""
+    """The entry of an address, made (pending) when there is none; NULL without memory, or when there are too many."""
     cdef Entry *entry = id_find(loop, scope, address, interface)
     cdef uint64_t at
-    if entry is not NULL:
+    if entry is not NULL or scope.entry_n >= ID_MAX_ENTRIES:
         return entry
     if scope.entry_n >= scope.bucket_n:
         id_grow(loop, scope)
@@ -81,10 +82,14 @@ cdef Entry *id_make(LoopState *loop, Scope *scope, const uint8_t *address, uint3
     entry.next = scope.buckets[at]
     scope.buckets[at] = entry
     scope.entry_n += 1
-    at_count(&loop.counters.identities, 1)
+    st_count(loop, scope, CT_IDENTITIES, 1)
+    id_want_sweep(loop)
+    return entry
+
+
+cdef void id_want_sweep(LoopState *loop) noexcept nogil:
     if loop.sweep.link.next is NULL:
         tm_set(loop, &loop.sweep, loop, loop.now_ms + ID_SWEEP_MS)
-    return entry
 
 
 cdef void id_clear(Scope *scope, Entry *entry) noexcept nogil:
@@ -107,7 +112,7 @@ cdef void id_drop(LoopState *loop, Scope *scope, Entry *entry) noexcept nogil:
     id_clear(scope, entry)
     free(entry)
     scope.entry_n -= 1
-    at_uncount(&loop.counters.identities, 1)
+    st_uncount(loop, scope, CT_IDENTITIES)
 
 
 cdef inline bint id_is_good(const LoopState *loop, const Entry *entry) noexcept nogil:
@@ -116,17 +121,28 @@ cdef inline bint id_is_good(const LoopState *loop, const Entry *entry) noexcept 
 
 
 cdef bint id_ask(LoopState *loop, Scope *scope, Entry *entry) noexcept nogil:
-    """Tells Python that somebody waits for this address; False when the ring is full."""
+    """Tells Python that somebody waits for this address; False when the ring, or this scope's share of it, is full."""
     cdef Event event
     if entry.asked_us and loop.now_us - entry.asked_us < ID_ASK_AGAIN_US:
         return True
+    if rg_is_empty(&loop.events):
+        loop.miss_turn += 1
+    if scope.miss_turn != loop.miss_turn:
+        scope.miss_turn = loop.miss_turn
+        scope.miss_n = 0
+    if scope.miss_n >= RG_EVENTS // ID_MISS_SHARE:
+        # Addresses cost a guest nothing: it must not keep other scopes' misses from Python.
+        rg_problem(loop, PR_SCOPE_MISSES, 0, scope.number, 0)
+        return False
     memset(&event, 0, sizeof(Event))
     event.kind = EV_MISS
     event.scope = scope.number
     memcpy(event.address, entry.address, 16)
     event.interface = entry.interface
     if not rg_event(loop, &event):
+        rg_problem(loop, PR_EVENTS_LOST, 0, scope.number, 0)
         return False
+    scope.miss_n += 1
     entry.asked_us = loop.now_us
     return True
 
@@ -152,14 +168,14 @@ cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Ident
         entry.state = EN_VALID
         entry.identity = identity
         entry.ends_us = message.ends_us
-        gs_resume_waiters(loop, &entry.waiters, 0)
+        gs_resume_waiters(loop, &entry.waiters, RF_NONE)
         return
     keep = message.kind == MS_ABSENT and scope.absent_n < loop.settings.max_absent
     if keep:
         entry.state = EN_ABSENT
         entry.ends_us = message.ends_us
         scope.absent_n += 1
-    gs_resume_waiters(loop, &entry.waiters, 404 if message.kind == MS_ABSENT else 503)
+    gs_resume_waiters(loop, &entry.waiters, RF_ABSENT if message.kind == MS_ABSENT else RF_LOOKUP)
     if not keep and ls_is_empty(&entry.waiters):
         id_drop(loop, scope, entry)
 
@@ -205,6 +221,7 @@ cdef void id_sweep_scope(LoopState *loop, Scope *scope) noexcept nogil:
             if ls_is_empty(&entry.waiters) and (entry.state == EN_PENDING or entry.ends_us <= loop.now_us):
                 id_drop(loop, scope, entry)
             entry = following
+    so_sweep(loop, scope)
 
 
 cdef void id_sweep(LoopState *loop) noexcept nogil:
@@ -220,48 +237,5 @@ cdef void id_sweep(LoopState *loop) noexcept nogil:
         if at == &loop.scopes:
             break
     loop.sweep_at = at
-    if at_read(&loop.counters.identities):
+    if at_read(&loop.counters.values[CT_IDENTITIES]) or loop.quiet_n:
         tm_set(loop, &loop.sweep, loop, loop.now_ms + ID_SWEEP_MS)
-
-
-cdef Scope *sc_find(LoopState *loop, uint32_t number) noexcept nogil:
-    cdef Scope *scope = loop.scope_hash[number % SCOPE_BUCKETS]
-    while scope is not NULL and scope.number != number:
-        scope = scope.next
-    return scope
-
-
-cdef void sc_add(LoopState *loop, uint32_t number) noexcept nogil:
-    cdef Scope *scope
-    if sc_find(loop, number) is not NULL:
-        return
-    scope = <Scope *> calloc(1, sizeof(Scope))
-    if scope is NULL:
-        rg_problem(loop, PR_MEMORY, ENOMEM, number, 0)
-        return
-    scope.number = number
-    ls_init(&scope.listeners)
-    ls_insert(&loop.scopes, &scope.link, scope)
-    scope.next = loop.scope_hash[number % SCOPE_BUCKETS]
-    loop.scope_hash[number % SCOPE_BUCKETS] = scope
-
-
-cdef void sc_remove(LoopState *loop, Scope *scope) noexcept nogil:
-    """Closes its listeners, with their connections, and forgets its identities."""
-    cdef Scope **place = &loop.scope_hash[scope.number % SCOPE_BUCKETS]
-    cdef Entry *entry
-    cdef uint32_t i
-    while not ls_is_empty(&scope.listeners):
-        ln_abort(loop, <Listener *> scope.listeners.next.owner)
-    for i in range(scope.bucket_n):
-        while scope.buckets[i] is not NULL:
-            entry = scope.buckets[i]
-            id_drop(loop, scope, entry)
-    free(scope.buckets)
-    while place[0] != scope:
-        place = &place[0].next
-    place[0] = scope.next
-    if loop.sweep_at == &scope.link:
-        loop.sweep_at = scope.link.next
-    ls_remove(&scope.link)
-    free(scope)

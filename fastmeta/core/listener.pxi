@@ -9,7 +9,7 @@ cdef enum:
 cdef bint ln_make_room(LoopState *loop) noexcept nogil:
     """Closes one connection that does nothing: the oldest idle guest's, else an unused one to Nova."""
     if not ls_is_empty(&loop.idle_guests):
-        gs_close(loop, <Guest *> loop.idle_guests.next.owner, False)
+        gs_close(loop, <Guest *> loop.idle_guests.next.owner, CE_EVICTED, False)
         return True
     if not ls_is_empty(&loop.idle):
         up_close(loop, <Upstream *> loop.idle.previous.owner)
@@ -44,23 +44,52 @@ cdef void ln_resume(LoopState *loop) noexcept nogil:
                 tm_set(loop, &loop.accept, loop, loop.now_ms + LN_PAUSE_MS)
 
 
-cdef void ln_turn_away(LoopState *loop, Listener *listener, int fd) noexcept nogil:
-    """The bound on connections is reached and all of them work: 503 at once (rule 6)."""
+cdef void ln_turn_away(LoopState *loop, Listener *listener, int fd, int reason) noexcept nogil:
+    """A bound on connections is reached and all of them work: 503 at once (rule 6)."""
     cdef uint8_t answer[HD_MAX_ANSWER]
     cdef Out out
-    rg_problem(loop, PR_CONNECTIONS_FULL, 0, listener.scope.number, listener.number)
     out.data = answer
     out.length = 0
     out.capacity = HD_MAX_ANSWER
     out.overflow = False
-    hd_answer(&out, 503, 1 + st_random(loop, 3), False, True, False)
+    hd_answer(&out, rf_status(reason), 1 + st_random(loop, 3), False, True, False)
     # The request is read so that the close does not become a reset, which could overtake the answer.
     recv(fd, loop.scratch, SCRATCH, 0)
     send(fd, out.data, out.length, MSG_NOSIGNAL)
-    at_count(&loop.counters.requests, 1)
-    at_count(&loop.counters.refused, 1)
-    at_count(&loop.counters.answers_5xx, 1)
+    st_count(loop, listener.scope, CT_REQUESTS, 1)
+    st_count(loop, listener.scope, CT_REFUSED + reason, 1)
+    st_count(loop, listener.scope, ct_status(rf_status(reason)), 1)
+    st_count(loop, listener.scope, CT_TOTAL, 1)
+    ln_gone(loop, listener, fd, CE_TURNED_AWAY)
+
+
+cdef void ln_gone(LoopState *loop, Listener *listener, int fd, int how) noexcept nogil:
+    """Closes a connection that never became a guest's."""
     close(fd)
+    st_count(loop, listener.scope, CT_ENDED + how, 1)
+
+
+cdef int ln_full(LoopState *loop, Listener *listener, Source *source) noexcept nogil:
+    """Makes room for a connection of this source where a bound is reached: the one that has had no request in progress
+    for longest goes. RF_NONE, or the bound under which none could."""
+    cdef const Settings *settings = &loop.settings
+    cdef Scope *scope = listener.scope
+    if source.connection_n >= settings.max_connections_per_address:
+        if ls_is_empty(&source.idle):
+            rg_problem_of(loop, PR_ADDRESS_CONNECTIONS, 0, scope.number, listener.number, source.address)
+            return RF_CONNECTIONS_ADDRESS
+        gs_close(loop, <Guest *> source.idle.next.owner, CE_EVICTED, False)
+    if at_read(&scope.counters.values[CT_CONNECTIONS_OPEN]) >= settings.max_connections_per_scope:
+        if ls_is_empty(&scope.idle):
+            rg_problem(loop, PR_SCOPE_CONNECTIONS, 0, scope.number, listener.number)
+            return RF_CONNECTIONS_SCOPE
+        gs_close(loop, <Guest *> scope.idle.next.owner, CE_EVICTED, False)
+    if at_read(&loop.counters.values[CT_CONNECTIONS_OPEN]) >= settings.max_connections:
+        if ls_is_empty(&loop.idle_guests):
+            rg_problem(loop, PR_CONNECTIONS_FULL, 0, scope.number, listener.number)
+            return RF_CONNECTIONS
+        gs_close(loop, <Guest *> loop.idle_guests.next.owner, CE_EVICTED, False)
+    return RF_NONE
 
 
 cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
@@ -68,7 +97,11 @@ cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
     was none."""
     cdef sockaddr_storage peer
     cdef socklen_t length = sizeof(peer)
+    cdef uint8_t address[16]
+    cdef uint32_t interface
+    cdef Source *source
     cdef Guest *guest
+    cdef int reason
     cdef int error
     cdef int fd
     if listener.socket.fd < 0:
@@ -88,14 +121,23 @@ cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
             rg_problem(loop, PR_ACCEPT, error, listener.scope.number, listener.number)
             ln_pause(loop, listener)
         return False
-    if at_read(&loop.counters.connections_open) >= loop.settings.max_connections:
-        if ls_is_empty(&loop.idle_guests):
-            ln_turn_away(loop, listener, fd)
+    st_count(loop, listener.scope, CT_CONNECTIONS, 1)
+    interface = gs_address(&peer, address)
+    source = so_get(loop, listener.scope, address, interface)
+    reason = RF_RESOURCES if source is NULL else ln_full(loop, listener, source)
+    if by_likely(reason == RF_NONE):
+        guest = gs_new(loop, listener, source, fd)
+        if by_likely(guest is not NULL):
+            gs_read(loop, guest)
             return True
-        gs_close(loop, <Guest *> loop.idle_guests.next.owner, False)
-    guest = gs_new(loop, listener, fd, &peer)
-    if guest is not NULL:
-        gs_read(loop, guest)
+        reason = RF_RESOURCES
+    if reason == RF_RESOURCES:
+        rg_problem(loop, PR_MEMORY, ENOMEM, listener.scope.number, listener.number)
+        ln_gone(loop, listener, fd, CE_RESOURCES)
+    else:
+        ln_turn_away(loop, listener, fd, reason)
+    if source is not NULL:
+        so_settle(loop, source)
     return True
 
 
@@ -151,7 +193,7 @@ cdef void ln_abort(LoopState *loop, Listener *listener) noexcept nogil:
         close(listener.socket.fd)
         listener.socket.fd = -1
     while not ls_is_empty(&listener.guests):
-        gs_close(loop, <Guest *> listener.guests.next.owner, True)
+        gs_close(loop, <Guest *> listener.guests.next.owner, CE_LISTENER, True)
     ln_end(loop, listener)
 
 
@@ -183,7 +225,7 @@ cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexce
         if guest.phase == GS_IDLE:
             gs_read(loop, guest)
             if not guest.socket.dead and guest.phase == GS_IDLE:
-                gs_close(loop, guest, False)
+                gs_close(loop, guest, CE_LISTENER, False)
 
 
 cdef Listener *ln_find(LoopState *loop, uint32_t number) noexcept nogil:

@@ -47,7 +47,7 @@ cdef void lp_message(LoopState *loop, Message *message) noexcept nogil:
         if scope is not NULL:
             id_revoke(loop, scope, message)
     elif kind == MS_ADD_SCOPE:
-        sc_add(loop, message.scope)
+        sc_add(loop, message.scope, message.counters)
     elif kind == MS_REMOVE_SCOPE:
         if scope is not NULL:
             sc_remove(loop, scope)
@@ -114,6 +114,7 @@ cdef void lp_bury(LoopState *loop) noexcept nogil:
     while not ls_is_empty(&loop.dead_guests):
         owner = loop.dead_guests.next.owner
         ls_remove(&(<Guest *> owner).link)
+        so_leave(loop, (<Guest *> owner).source)
         free(owner)
     while not ls_is_empty(&loop.dead_upstreams):
         owner = loop.dead_upstreams.next.owner
@@ -194,6 +195,9 @@ cdef void lp_clear(LoopState *loop) noexcept nogil:
     while not ls_is_empty(&loop.idle):
         up_close(loop, <Upstream *> loop.idle.next.owner)
     lp_bury(loop)
+    free(loop.sources)
+    loop.sources = NULL
+    loop.source_bucket_n = 0
     while loop.small is not NULL:
         buffer = loop.small
         loop.small = buffer.next
@@ -220,7 +224,7 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
     loop.due_ms = TM_NEVER
     ls_init(&loop.scopes)
     ls_init(&loop.idle_guests)
-    ls_init(&loop.places)
+    ls_init(&loop.round)
     ls_init(&loop.idle)
     ls_init(&loop.released)
     ls_init(&loop.busy)

@@ -31,6 +31,7 @@ cdef enum:
     EV_REQUEST = 2
     EV_PROBLEM = 3
     EV_LISTENER_CLOSED = 4
+    EV_SCOPE_REMOVED = 5
 
 cdef enum:
     PR_ACCEPT = 1
@@ -46,6 +47,13 @@ cdef enum:
     PR_EVENTS_LOST = 11
     PR_UPSTREAM_FULL = 12
     PR_UPSTREAM_SILENT = 13
+    PR_SCOPE_CONNECTIONS = 14
+    PR_ADDRESS_CONNECTIONS = 15
+    PR_SCOPE_PARKED = 16
+    PR_ADDRESS_PARKED = 17
+    PR_BODIES_FULL = 18
+    PR_RATE_LIMITED = 19
+    PR_SCOPE_MISSES = 20
 
 
 cdef enum:
@@ -76,6 +84,7 @@ cdef struct Message:
     uint64_t generation
     uint64_t ends_us
     void *payload              # owned by the message: Identity or UpstreamMessage
+    Counters *counters         # of a new scope; Python's, lent until EV_SCOPE_REMOVED
 
 
 cdef struct Event:
@@ -86,6 +95,8 @@ cdef struct Event:
     uint32_t listener
     uint32_t interface
     uint8_t address[16]
+    bint has_address           # EV_PROBLEM
+    Counters *counters         # EV_SCOPE_REMOVED: given back
 
 
 cdef struct RequestRecord:

@@ -4,6 +4,7 @@
 #               the rings and counters, see ring.pxi)
 #   Scope       owned by LoopState.scopes; owns its identity table
 #   Entry       one address of a scope; owned by the table; waiters are guests that do not belong to it
+#   Source      one address that has connections, and what it may; owned by LoopState.sources
 #   Listener    owns its descriptor; its guests are in .guests
 #   Guest       one connection of a guest; owns its descriptor and buffers, and its upstream connection while .up is set
 #   Upstream    one connection to Nova; owned by LoopState.idle (kept alive, unused) or by its guest
@@ -69,12 +70,50 @@ cdef struct Buffer:
     uint8_t *data
 
 
+cdef struct Window:
+    # Requests in a sliding window: those of the present period, and of the one before, as far as it reaches in.
+    uint64_t start_ms
+    uint64_t count
+    uint64_t before
+
+
+cdef struct Source:
+    Source *next               # in its bucket
+    uint64_t hash
+    Scope *scope               # NULL: it was removed
+    uint8_t address[16]
+    uint32_t interface
+    uint32_t guest_n           # records of guests that point here
+    uint32_t connection_n
+    uint32_t parked_n
+    uint32_t gathered_n
+    uint32_t busy_n            # places at Nova that it has
+    Link link                  # in Scope.sources
+    Link idle                  # its connections without a request in progress, oldest first
+    Link places                # its requests that wait for a place at Nova
+    Link round                 # in Scope.round as long as there are any
+    Link quiet                 # in Scope.quiet while it has no connection and is remembered for its rate
+    Window base
+    Window burst
+
+
 cdef struct Scope:
     uint32_t number
     uint64_t generation
+    Counters *counters         # lent by Python
     Link listeners
     Link link                  # in LoopState.scopes
     Scope *next                # in the hash of scopes
+    Link sources
+    Link idle                  # its connections without a request in progress, oldest first
+    Link round                 # in LoopState.round as long as a source of it waits for a place at Nova
+    Link waiting               # those sources
+    Link quiet                 # sources without connections, oldest first
+    uint32_t quiet_n
+    uint32_t busy_n            # places at Nova that it has
+    uint32_t streams_n
+    uint32_t miss_n            # misses told to Python since it last had read all (miss_turn)
+    uint64_t miss_turn
     Entry **buckets
     uint32_t bucket_n          # a power of two, or 0
     uint32_t entry_n
@@ -129,8 +168,12 @@ cdef struct Guest:
     Socket socket
     Listener *listener
     Scope *scope
+    Source *source
     Link link                  # in Listener.guests
-    Link wait                  # in Entry.waiters, LoopState.places or LoopState.idle_guests
+    Link wait                  # in Entry.waiters or Source.places
+    Link idle                  # in LoopState.idle_guests, with no request in progress; the same of its scope and source:
+    Link scope_idle
+    Link source_idle
     Timer timer
     uint8_t address[16]
     uint32_t interface
@@ -146,6 +189,7 @@ cdef struct Guest:
     bint body_missing          # part of the request's body is still to come
     bint gathers               # its body goes up in one piece
     bint parked
+    bint was_parked
     bint park_counts           # the wait uses up park_left_ms
     bint fresh_only            # no kept connection for this request any more
     bint cut                   # the answer was cut off: close without completing it
@@ -166,11 +210,13 @@ cdef struct Guest:
     uint64_t parked_us
     uint64_t park_left_ms
     uint64_t upstream_by_ms    # deadline of place and answer together; 0: not set yet
+    uint64_t answer_by_ms      # deadline of the whole answer; 0: it has not begun
     uint64_t sent_us
     uint64_t upstream_us
     uint64_t answer_bytes
     uint16_t status
     uint16_t upstream_status
+    uint8_t reason             # RF_*: why it was refused
     uint8_t instance_length
     uint8_t instance[HD_MAX_ID]
 
@@ -187,6 +233,8 @@ cdef struct Upstream:
     Link link                  # in LoopState.busy, .released or .idle
     Timer timer
     Guest *guest
+    Scope *scope               # whose place it takes, while busy
+    Source *source
     Buffer *received
     Buffer *unsent             # of the request
     Chunked chunked
@@ -221,38 +269,25 @@ cdef struct Settings:
     uint64_t max_body
     uint64_t max_upstream_connections
     uint64_t access_log
-
-
-cdef struct Counters:
-    uint64_t connections
-    uint64_t connections_open
-    uint64_t requests
-    uint64_t answers_2xx
-    uint64_t answers_3xx
-    uint64_t answers_4xx
-    uint64_t answers_5xx
-    uint64_t refused           # answered by ourselves
-    uint64_t aborted           # the guest went, or was cut off, before its answer was whole
-    uint64_t identity_hits
-    uint64_t identity_misses
-    uint64_t identities        # now
-    uint64_t parked            # now
-    uint64_t parked_total
-    uint64_t revoked_in_flight
-    uint64_t stale_retries     # kept connections that Nova had closed
-    uint64_t upstream_connects
-    uint64_t upstream_connections
-    uint64_t upstream_idle
-    uint64_t upstream_failures
-    uint64_t bytes_up
-    uint64_t bytes_down
-    uint64_t events_lost
+    uint64_t answer_timeout_ms
+    uint64_t max_connections_per_scope
+    uint64_t max_connections_per_address
+    uint64_t max_parked_per_scope
+    uint64_t max_parked_per_address
+    uint64_t max_gathered
+    uint64_t max_headers
+    uint64_t max_target
+    uint64_t rate_versions     # 1: IPv4, 2: IPv6, 3: both; 0: no limits
+    uint64_t base_window_ms
+    uint64_t base_limit
+    uint64_t burst_window_ms
+    uint64_t burst_limit
 
 
 cdef enum:
     MAX_EVENTS = 256           # of a batch
     SCOPE_BUCKETS = 1024
-    PROBLEM_CODES = 16
+    PROBLEM_CODES = 32
     SCRATCH = 98304            # more than a head and the largest gathered body
     LARGEST_HEAD = 14000       # of an answer: with what surrounds it, it fits in BF_SMALL
 
@@ -268,6 +303,7 @@ cdef struct LoopState:
     uint64_t random
     uint64_t hash_seed
     Settings settings
+    HeadLimits head_limits
     Counters counters
     Mailbox mailbox
     Ring events                # misses and problems
@@ -276,7 +312,7 @@ cdef struct LoopState:
     Link scopes
     Link *sweep_at             # the scope to sweep next
     Link idle_guests           # oldest first
-    Link places                # guests that wait for a connection to Nova
+    Link round                 # scopes with guests that wait for a place at Nova
     Link idle                  # upstream connections, most recently used first
     Link released              # idle too, but epoll has not been asked since
     Link busy                  # upstream connections with a guest
@@ -288,7 +324,11 @@ cdef struct LoopState:
     uint32_t streams_n
     uint32_t busy_n
     uint32_t listener_n
-    uint32_t paused_n
+    uint32_t quiet_n
+    Source **sources           # hash table
+    uint32_t source_bucket_n   # a power of two, or 0
+    uint32_t source_n
+    uint64_t miss_turn         # counts how often Python was found to have read all events
     Buffer *small
     Buffer *large
     uint32_t small_n

@@ -16,21 +16,29 @@ cdef void up_engage(LoopState *loop, Upstream *up, Guest *guest) noexcept nogil:
     if up.phase == UP_IDLE:
         ls_remove(&up.link)
         loop.idle_n -= 1
-        at_uncount(&loop.counters.upstream_idle, 1)
+        at_uncount(&loop.counters.values[CT_UPSTREAM_IDLE], 1)
         up.phase = UP_BUSY
     ls_insert(&loop.busy, &up.link, up)
     loop.busy_n += 1
+    up.scope = guest.scope
+    up.scope.busy_n += 1
+    up.source = guest.source
+    up.source.busy_n += 1
     up.guest = guest
     guest.up = up
     if by_unlikely(guest.body_missing):
         up.streams = True
+        up.scope.streams_n += 1
         loop.streams_n += 1
 
 
 cdef inline void up_disengage(LoopState *loop, Upstream *up) noexcept nogil:
     loop.busy_n -= 1
+    up.scope.busy_n -= 1
+    up.source.busy_n -= 1
     if by_unlikely(up.streams):
         up.streams = False
+        up.scope.streams_n -= 1
         loop.streams_n -= 1
 
 
@@ -55,7 +63,7 @@ cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
     if up is NULL:
         close(fd)
         rg_problem(loop, PR_MEMORY, ENOMEM, 0, 0)
-        ex_refuse(loop, guest, 503)
+        ex_refuse(loop, guest, RF_RESOURCES)
         return
     up.socket.fd = fd
     up.socket.kind = ST_UPSTREAM
@@ -65,15 +73,15 @@ cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
     up.probe = loop.probing
     tm_init(&up.timer, ST_UPSTREAM)
     up_engage(loop, up, guest)
-    at_count(&loop.counters.upstream_connects, 1)
-    at_count(&loop.counters.upstream_connections, 1)
+    at_count(&loop.counters.values[CT_UPSTREAM_CONNECTS], 1)
+    at_count(&loop.counters.values[CT_UPSTREAM_CONNECTIONS], 1)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))   # costs only time if it fails
     if connect(fd, <const sockaddr *> &target.address, target.length) < 0:
         error = errno
     guest.phase = GS_CONNECT
     if error == EINPROGRESS:
         if st_watch(loop, &up.socket, EPOLLOUT) < 0:
-            ex_refuse(loop, guest, 503)
+            ex_refuse(loop, guest, RF_RESOURCES)
             return
         # What is left of park_timeout bounds this too: a connection that takes long is an upstream that is away.
         wait_ms = max(guest.park_left_ms, <uint64_t> UP_SHORTEST_CONNECT_MS)
@@ -109,7 +117,7 @@ cdef void up_failed(LoopState *loop, int error, bint probe) noexcept nogil:
     """Nova takes no connections: it rests a little, whoever waits is parked. probe: this was the one try."""
     cdef uint32_t pause_ms = UP_FIRST_PAUSE_MS
     cdef uint32_t n
-    at_count(&loop.counters.upstream_failures, 1)
+    at_count(&loop.counters.values[CT_UPSTREAM_FAILURES], 1)
     rg_problem(loop, PR_UPSTREAM_AWAY, error, 0, 0)
     if loop.away and not probe:
         return                             # one of several that were on their way when the first failed
@@ -127,17 +135,7 @@ cdef void up_failed(LoopState *loop, int error, bint probe) noexcept nogil:
     tm_set(loop, &loop.retry, loop, loop.now_ms + pause_ms // 2 + st_random(loop, pause_ms))
     if not loop.away:
         loop.away = True
-        up_tell_waiting(loop)
-
-
-cdef void up_tell_waiting(LoopState *loop) noexcept nogil:
-    """Those who wait for a place have other deadlines while Nova is away than while it is busy (rule 6)."""
-    cdef Link *at = loop.places.next
-    cdef Guest *guest
-    while at != &loop.places:
-        guest = <Guest *> at.owner
-        at = at.next
-        gs_park_turns(loop, guest, loop.away)
+        pl_tell_waiting(loop)
 
 
 cdef void up_back(LoopState *loop) noexcept nogil:
@@ -145,33 +143,11 @@ cdef void up_back(LoopState *loop) noexcept nogil:
     if not loop.away:
         return
     loop.away = False
-    up_tell_waiting(loop)
+    pl_tell_waiting(loop)
     tm_cancel(&loop.retry)
     loop.problem_at_ms[PR_UPSTREAM_AWAY] = 0
     rg_problem(loop, PR_UPSTREAM_BACK, 0, 0, 0)
     loop.pump_wanted = True
-
-
-cdef void up_pump(LoopState *loop) noexcept nogil:
-    """Gives places to those who wait, oldest first."""
-    cdef Guest *guest
-    loop.pump_wanted = False
-    while not ls_is_empty(&loop.places):
-        guest = <Guest *> loop.places.next.owner
-        if loop.away:
-            if loop.probing or loop.retry.link.next is not NULL:
-                return
-            loop.probing = True
-        elif not ex_is_place(loop, guest):
-            loop.pump_wanted = loop.released_n > 0     # usable as soon as epoll has been asked
-            return
-        ls_remove(&guest.wait)
-        gs_unpark(loop, guest)
-        if id_is_good(loop, id_find(loop, guest.scope, guest.address, guest.interface)):
-            ex_take(loop, guest)
-        else:
-            loop.probing = False
-            ex_resolve(loop, guest)
 
 
 cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
@@ -180,7 +156,7 @@ cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
         return
     up.socket.dead = True
     if up.phase == UP_IDLE or up.phase == UP_RELEASED:
-        at_uncount(&loop.counters.upstream_idle, 1)
+        at_uncount(&loop.counters.values[CT_UPSTREAM_IDLE], 1)
         if up.phase == UP_IDLE:
             loop.idle_n -= 1
         else:
@@ -203,7 +179,7 @@ cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
     close(up.socket.fd)
     up.socket.fd = -1
     ls_insert(&loop.dead_upstreams, &up.link, up)
-    at_uncount(&loop.counters.upstream_connections, 1)
+    at_uncount(&loop.counters.values[CT_UPSTREAM_CONNECTIONS], 1)
 
 
 cdef void up_release(LoopState *loop, Upstream *up) noexcept nogil:
@@ -215,7 +191,7 @@ cdef void up_release(LoopState *loop, Upstream *up) noexcept nogil:
     ls_remove(&up.link)
     up_disengage(loop, up)
     loop.released_n += 1
-    at_count(&loop.counters.upstream_idle, 1)
+    at_count(&loop.counters.values[CT_UPSTREAM_IDLE], 1)
     up.phase = UP_RELEASED
     up.reused = True
     up.has_head = False
@@ -235,7 +211,7 @@ cdef void up_merge(LoopState *loop) noexcept nogil:
         up.phase = UP_IDLE
         loop.released_n -= 1
         loop.idle_n += 1
-    if by_unlikely(not ls_is_empty(&loop.places)):
+    if by_unlikely(not ls_is_empty(&loop.round)):
         loop.pump_wanted = True
 
 
@@ -258,14 +234,14 @@ cdef void up_lost(LoopState *loop, Upstream *up) noexcept nogil:
     up_close(loop, up)
     if not guest.repeatable:
         rg_problem(loop, PR_UPSTREAM_SILENT, 0, guest.scope.number, 0)
-        ex_refuse(loop, guest, 502)        # Nova may have done what it asked for
+        ex_refuse(loop, guest, RF_SILENT)  # Nova may have done what it asked for
     elif reused:
         # Nova had closed a kept connection, as it may at any time: RFC 9112 section 9.3.1.
-        at_count(&loop.counters.stale_retries, 1)
+        st_count(loop, guest.scope, CT_STALE_RETRIES, 1)
         guest.fresh_only = True
         ex_resolve(loop, guest)
     else:
-        at_count(&loop.counters.upstream_failures, 1)
+        at_count(&loop.counters.values[CT_UPSTREAM_FAILURES], 1)
         rg_problem(loop, PR_UPSTREAM_SILENT, 0, guest.scope.number, 0)
         ex_pause(loop, guest)
 
@@ -277,7 +253,7 @@ cdef void up_nonsense(LoopState *loop, Upstream *up) noexcept nogil:
     if guest.begun:
         ex_cut(loop, guest)
     else:
-        ex_refuse(loop, guest, 502)
+        ex_refuse(loop, guest, RF_NONSENSE)
 
 
 cdef void up_revoke(LoopState *loop, Scope *scope, const uint8_t *address, uint32_t interface) noexcept nogil:
@@ -294,12 +270,12 @@ cdef void up_revoke(LoopState *loop, Scope *scope, const uint8_t *address, uint3
             continue
         if address is not NULL and (guest.interface != interface or memcmp(guest.address, address, 16) != 0):
             continue
-        at_count(&loop.counters.revoked_in_flight, 1)
+        st_count(loop, scope, CT_REVOKED, 1)
         up_close(loop, up)
         if guest.repeatable:
             ex_resolve(loop, guest)
         else:
-            ex_refuse(loop, guest, 503)
+            ex_refuse(loop, guest, RF_REVOKED)
 
 
 cdef void up_flush(LoopState *loop, Upstream *up) noexcept nogil:
@@ -313,13 +289,13 @@ cdef void up_flush(LoopState *loop, Upstream *up) noexcept nogil:
         if errno != EAGAIN and errno != EINTR:
             up_read(loop, up)              # it may have answered before it closed
         return
-    at_count(&loop.counters.bytes_up, <uint64_t> n)
+    st_count(loop, up.scope, CT_BYTES_UP, <uint64_t> n)
     buffer.start += <uint32_t> n
     if buffer.start < buffer.end:
         return
     bf_give(loop, &up.unsent)
     if st_watch(loop, &up.socket, EPOLLIN) < 0:
-        ex_refuse(loop, up.guest, 503)
+        ex_refuse(loop, up.guest, RF_RESOURCES)
         return
     ex_sent(loop, up.guest)
 

@@ -20,20 +20,25 @@ TEXTS = {name: (ROOT / "fastmeta" / "core" / f"{name}.pxi").read_text(encoding="
 PREFIXES = {
     "extern": {"at", "by"},  # macros
     "bytes": {"by"},
+    "names": {"h1"},
     "http": {"h1"},
     "chunked": {"ck"},
     "signature": {"sg"},
     "head": {"hd"},
+    "counters": {"ct", "rf"},
 }
 
 # A state machine's parts call each other: what a part calls of those behind it, by prefix. All others call only what is
 # before them, above all the pure ones, and those that only keep books.
 UPWARD = {
     "timer": {"lp"},
-    "identity": {"gs", "ln", "up"},
-    "guest": {"bd", "ex", "ln", "up"},
-    "exchange": {"bd", "up"},
+    "identity": {"gs", "so", "up"},
+    "scope": {"ln"},
+    "guest": {"bd", "ex", "gs", "ln", "up"},
+    "parking": {"ex"},
+    "exchange": {"bd", "pl", "up"},
     "body": {"up"},
+    "places": {"up"},
     "upstream": {"up"},
 }
 

@@ -169,7 +169,7 @@ def test_slow_senders_of_large_bodies_leave_places_for_others(make_rig):
     until(lambda: rig.stat("refused") == len(senders) - 2)
     refused = [sender for sender in senders if select.select([sender.socket], [], [], 0.5)[0]]
     assert [sender.answer().status for sender in refused] == [503] * (len(senders) - 2)
-    until(lambda: _core.PROBLEM_UPSTREAM_FULL in rig.problems())
+    until(lambda: _core.PROBLEM_BODIES_FULL in rig.problems())
     assert rig.ask().status == 200
     assert rig.ask(method="POST").status == 200
     # The two that hold one are served when their bodies come, and then others may.

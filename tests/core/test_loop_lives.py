@@ -231,7 +231,8 @@ def test_events_of_the_end_can_be_waited_for():
         thread.join(5)
         assert not thread.is_alive()
         assert select.select([loop.fileno()], [], [], 0)[0]
-        assert loop.events() == [(_core.EVENT_LISTENER_CLOSED, 1)]
+        assert loop.events() == [(_core.EVENT_LISTENER_CLOSED, 1), (_core.EVENT_SCOPE_REMOVED, 1)]
+        assert loop.stats(1)["refused_parked_long"] == 0  # what it counted stays readable
         guest.close()
         del loop, thread
 

@@ -1,0 +1,116 @@
+# Places at Nova, shared fairly: who may have one, who waits, whose turn it is. Prefix pl_ (and up_pump, which gives them
+# out). Requests that wait are in their source's list, in order; sources take turns within their scope, and scopes take
+# turns. A source that nobody waits in any more leaves the round when its turn comes.
+#
+# How much one may hold depends on what is left: so a lone scope gets most of it, of several each gets as much as the
+# others, and there is always something left for the next one. (Choudhury and Hahne described it for the memory of
+# switches, as dynamic queue length thresholds.)
+
+cdef enum:
+    PL_SCOPE_TIMES = 3             # a scope may hold so many times what is free: alone, three quarters of all
+    PL_ADDRESS_PART = 4            # an address one part in so many of what is free: alone, a fifth; or PL_ADDRESS_FEW
+    PL_ADDRESS_FEW = 2
+    PL_STREAM_PART = 8             # of all places, for bodies that are still on their way in
+
+
+cdef inline bint pl_is_free(const LoopState *loop, const Source *source) noexcept nogil:
+    """Whether a request of this source may take a place. Idle connections count as places (one of them is used, or
+    closed for a fresh one), just released ones do not."""
+    cdef uint64_t used = loop.busy_n + loop.released_n
+    cdef uint64_t free
+    if by_unlikely(used >= loop.settings.max_upstream_connections):
+        return False
+    free = loop.settings.max_upstream_connections - used
+    return source.scope.busy_n < PL_SCOPE_TIMES * free and (
+        source.busy_n < PL_ADDRESS_FEW or source.busy_n * PL_ADDRESS_PART < free)
+
+
+cdef bint pl_may_stream(const LoopState *loop, const Scope *scope) noexcept nogil:
+    """Whether a body that is still on its way may take a place: slow senders of large bodies must not take all of them.
+    Nobody sends such bodies to a metadata service."""
+    cdef uint64_t most = (loop.settings.max_upstream_connections + PL_STREAM_PART - 1) // PL_STREAM_PART
+    return loop.streams_n < most and scope.streams_n < PL_SCOPE_TIMES * (most - loop.streams_n)
+
+
+cdef void pl_wait(LoopState *loop, Guest *guest) noexcept nogil:
+    """Queues a request. It leaves with ls_remove(&guest.wait)."""
+    cdef Source *source = guest.source
+    ls_insert(&source.places, &guest.wait, guest)
+    if source.round.next is NULL:
+        ls_insert(&guest.scope.waiting, &source.round, source)
+    if guest.scope.round.next is NULL:
+        ls_insert(&loop.round, &guest.scope.round, guest.scope)
+    loop.pump_wanted = True
+
+
+cdef Guest *pl_first(LoopState *loop, Scope *scope, bint all_may) noexcept nogil:
+    """The next request of a scope that may have a place (all_may: bounds aside), or NULL. Its source goes to the end."""
+    cdef Link *at = scope.waiting.next
+    cdef Source *source
+    while at != &scope.waiting:
+        source = <Source *> at.owner
+        at = at.next
+        if ls_is_empty(&source.places):
+            ls_remove(&source.round)
+        elif all_may or pl_is_free(loop, source):
+            ls_remove(&source.round)
+            ls_insert(&scope.waiting, &source.round, source)
+            return <Guest *> source.places.next.owner
+    return NULL
+
+
+cdef Guest *pl_next(LoopState *loop, bint all_may) noexcept nogil:
+    """The same, of all scopes."""
+    cdef Link *at = loop.round.next
+    cdef Scope *scope
+    cdef Guest *guest
+    while at != &loop.round:
+        scope = <Scope *> at.owner
+        at = at.next
+        guest = pl_first(loop, scope, all_may)
+        if guest is not NULL or ls_is_empty(&scope.waiting):
+            ls_remove(&scope.round)
+        if guest is not NULL:
+            ls_insert(&loop.round, &scope.round, scope)
+            return guest
+    return NULL
+
+
+cdef void pl_tell_waiting(LoopState *loop) noexcept nogil:
+    """Those who wait for a place have other deadlines while Nova is away than while it is busy (rule 6)."""
+    cdef Link *scope = loop.round.next
+    cdef Link *source
+    cdef Link *guest
+    while scope != &loop.round:
+        source = (<Scope *> scope.owner).waiting.next
+        while source != &(<Scope *> scope.owner).waiting:
+            guest = (<Source *> source.owner).places.next
+            while guest != &(<Source *> source.owner).places:
+                gs_park_turns(loop, <Guest *> guest.owner, loop.away)
+                guest = guest.next
+            source = source.next
+        scope = scope.next
+
+
+cdef void up_pump(LoopState *loop) noexcept nogil:
+    """Gives places to those who wait. While Nova is away one of them at a time tries whether it is back."""
+    cdef Guest *guest
+    loop.pump_wanted = False
+    while not ls_is_empty(&loop.round):
+        if loop.away and (loop.probing or loop.retry.link.next is not NULL):
+            return
+        if not loop.away and loop.busy_n + loop.released_n >= loop.settings.max_upstream_connections:
+            loop.pump_wanted = loop.released_n > 0     # usable as soon as epoll has been asked
+            return
+        guest = pl_next(loop, loop.away)
+        if guest is NULL:
+            loop.pump_wanted = loop.released_n > 0
+            return
+        loop.probing = loop.away
+        ls_remove(&guest.wait)
+        gs_unpark(loop, guest)
+        if id_is_good(loop, id_find(loop, guest.scope, guest.address, guest.interface)):
+            ex_take(loop, guest)
+        else:
+            loop.probing = False
+            ex_resolve(loop, guest)
