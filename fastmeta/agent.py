@@ -30,6 +30,9 @@ LOG = logging.getLogger(__name__)
 FEW_CONNECTIONS = 1000
 """Fewer connections than this are too few for a storm of booting guests: said as a warning."""
 
+REQUESTS_OF_A_BOOT = 29
+"""That cloud-init makes, of OpenStack's and EC2's metadata together, in a second or two."""
+
 JOIN_GRACE = 5.0
 """Seconds beyond drain_timeout after which a core that does not end is given up."""
 
@@ -60,6 +63,7 @@ class Agent:
                 "metadata_proxy_shared_secret is empty: whoever reaches Nova's metadata API can ask in any "
                 "instance's name"
             )
+        self._warn_of_rate_limits()
         core = self._make_core()
         loop = asyncio.get_running_loop()
         folders = FolderWatcher(loop)
@@ -115,10 +119,24 @@ class Agent:
             raise CoreError("the core ended although nobody asked it to")
         LOG.info("fastmeta agent ended")
 
+    def _warn_of_rate_limits(self) -> None:
+        """Cloud-init before 25.1 takes the first 429 for final: its instance then has no metadata at all."""
+        core = self._settings.core
+        smallest = min(core["base_limit"], core["burst_limit"])
+        if core["rate_versions"] and smallest < REQUESTS_OF_A_BOOT:
+            LOG.warning(
+                "[metadata_rate_limiting] allows %d requests in a window, but a boot of cloud-init makes about %d at "
+                "once: guests will get 429, which cloud-init before version 25.1 does not repeat",
+                smallest,
+                REQUESTS_OF_A_BOOT,
+            )
+
     def _make_core(self) -> _core.Loop:
         settings = dict(self._settings.core)
         descriptors = raise_descriptor_limit()
-        allowed = connections_allowed(descriptors, len(self._settings.listen))
+        allowed = connections_allowed(
+            descriptors, len(self._settings.listen), settings["max_upstream_connections"]
+        )
         wanted = settings["max_connections"]
         settings["max_connections"] = min(wanted, allowed)
         LOG.log(

@@ -38,9 +38,10 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def connections_allowed(descriptors: int, listeners: int) -> int:
-    """How many connections of guests so many descriptors allow, when each has one to Nova's metadata API
-    too."""
+def connections_allowed(descriptors: int, listeners: int, upstream: int) -> int:
+    """How many connections of guests so many descriptors allow, beside so many to Nova's metadata API. Of few
+    descriptors guests get half."""
     if descriptors == resource.RLIM_INFINITY:
         descriptors = 1 << 30
-    return max(1, (descriptors - listeners - RESERVED_DESCRIPTORS) // 2)
+    left = descriptors - listeners - RESERVED_DESCRIPTORS
+    return max(1, left - upstream, left // 2)

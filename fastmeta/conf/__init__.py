@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from fastmeta.conf.options import FASTMETA_GROUP, FASTMETA_OPTS, NEUTRON_OPTS
+from fastmeta.conf.options import (
+    FASTMETA_GROUP,
+    FASTMETA_OPTS,
+    NEUTRON_OPTS,
+    RATE_LIMIT_GROUP,
+    RATE_LIMIT_OPTS,
+)
 
 __all__ = ["list_opts", "register"]
 
 
 def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
     """For oslo-config-generator (entry point ``oslo.config.opts``)."""
-    return [("DEFAULT", list(NEUTRON_OPTS)), (FASTMETA_GROUP, list(FASTMETA_OPTS))]
+    return [
+        ("DEFAULT", list(NEUTRON_OPTS)),
+        (FASTMETA_GROUP, list(FASTMETA_OPTS)),
+        (RATE_LIMIT_GROUP, list(RATE_LIMIT_OPTS)),
+    ]
 
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Makes the options known to a configuration of the caller's."""
     conf.register_opts(NEUTRON_OPTS)
     conf.register_opts(FASTMETA_OPTS, group=FASTMETA_GROUP)
+    conf.register_opts(RATE_LIMIT_OPTS, group=RATE_LIMIT_GROUP)

@@ -7,6 +7,7 @@ from oslo_config import cfg
 from fastmeta.conf.types import Seconds, Whole
 
 FASTMETA_GROUP = cfg.OptGroup("fastmeta", title="fastmeta")
+RATE_LIMIT_GROUP = cfg.OptGroup("metadata_rate_limiting", title="Rate limits, as Neutron names them")
 
 NEUTRON_OPTS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt(
@@ -137,6 +138,19 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         help="Seconds for which a guest may take nothing of its answer; its connection is closed then.",
     ),
     cfg.Opt(
+        "answer_timeout",
+        type=Seconds(1, 86400),
+        default=600.0,
+        help="Seconds that an answer may take from its first byte to its last, however steadily the guest "
+        "takes it; its connection is closed then.",
+    ),
+    cfg.Opt(
+        "connect_timeout",
+        type=Seconds(0.1, 60),
+        default=3.0,
+        help="Seconds that a connection to Nova's metadata API may take; the next address is tried then.",
+    ),
+    cfg.Opt(
         "keepalive_timeout",
         type=Seconds(0.1, 3600),
         default=30.0,
@@ -153,27 +167,126 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "max_connections",
         type=Whole(1, 1_000_000, "number"),
         default=16384,
-        help="Connections of guests at once. A further one takes the place of the one that has been idle "
-        "longest; when none is idle it gets 503. Fewer when the limit of descriptors (LimitNOFILE) does not "
-        "allow so many.",
+        help="Connections of guests at once. A further one takes the place of the one that has had no request in "
+        "progress for longest; when all have one it gets 503. Fewer when the limit of descriptors (LimitNOFILE) "
+        "does not allow so many.",
+    ),
+    cfg.Opt(
+        "max_connections_per_scope",
+        type=Whole(1, 1_000_000, "number"),
+        default=4096,
+        help="The same for the guests of one network or router.",
+    ),
+    cfg.Opt(
+        "max_connections_per_address",
+        type=Whole(1, 1_000_000, "number"),
+        default=128,
+        help="The same for one address of a network or router.",
     ),
     cfg.Opt(
         "max_parked",
         type=Whole(0, 1_000_000, "number"),
-        default=4096,
-        help="Requests that may wait at once for an answer to who they are or for Nova to come back; "
+        default=8192,
+        help="Requests that may wait at once: for an answer to who they are, for Nova to come back, or for a "
+        "place there; further ones get 503 at once.",
+    ),
+    cfg.Opt(
+        "max_parked_per_scope",
+        type=Whole(0, 1_000_000, "number"),
+        default=2048,
+        help="The same for one network or router.",
+    ),
+    cfg.Opt(
+        "max_parked_per_address",
+        type=Whole(0, 1_000_000, "number"),
+        default=64,
+        help="The same for one address of a network or router.",
+    ),
+    cfg.Opt(
+        "max_gathered_bodies",
+        type=Whole(1, 65536, "number"),
+        default=512,
+        help="Request bodies of up to 64 KiB that are gathered at once, before they go to Nova in one piece; each "
+        "takes 64 KiB of memory. A quarter of them may be of one network or router, one in 32 of one address; "
         "further ones get 503 at once.",
+    ),
+    cfg.Opt(
+        "max_head",
+        type=Whole(256, 14_000, "number of bytes"),
+        default=8192,
+        help="Bytes of a request's head: a longer one gets 431, or 414 when its first line alone is longer.",
+    ),
+    cfg.Opt(
+        "max_headers",
+        type=Whole(1, 100, "number"),
+        default=100,
+        help="Headers of a request: one with more gets 431.",
+    ),
+    cfg.Opt(
+        "max_target",
+        type=Whole(16, 14_000, "number of bytes"),
+        default=4096,
+        help="Bytes of a request's target, the path with its query: one with a longer one gets 414.",
+    ),
+    cfg.Opt(
+        "max_body",
+        type=Whole(0, 1 << 30, "number of bytes"),
+        default=1 << 20,
+        help="Bytes of a request's body: one with a longer one gets 413, and Nova sees nothing of it. A chunked "
+        "body may have 65536 bytes at most, whatever this says.",
     ),
     cfg.Opt(
         "max_upstream_connections",
         type=Whole(1, 65536, "number"),
         default=256,
-        help="Connections to Nova's metadata API at once. More than it has workers only fills its queue.",
+        help="Connections to Nova's metadata API at once, and so requests in progress there. More than it has "
+        "workers only fills its queue. Networks and routers, and the addresses in each, get them in turns; one "
+        "alone may have three quarters of them, one address a fifth.",
     ),
     cfg.BoolOpt(
         "access_log",
         default=False,
         help="Logs a line (INFO) for each request: network or router, address, instance, method, target, "
         "status, times. Costs more than serving the request does; for labs and for looking into a problem.",
+    ),
+)
+
+RATE_LIMIT_OPTS: tuple[cfg.Opt, ...] = (
+    cfg.BoolOpt(
+        "rate_limit_enabled",
+        default=False,
+        help="Whether the requests of each address of a network or router are limited, by two sliding windows. A "
+        "request above either limit gets 429, with Retry-After, and counts too. Mind that a boot of cloud-init "
+        "makes about 29 requests at once, and that versions before 25.1 give up at the first 429.",
+    ),
+    cfg.ListOpt(
+        "ip_versions",
+        item_type=Whole(4, 6, "version of IP"),
+        default=[4],
+        help="Which requests are limited: 4, 6, or 4,6 (with which Neutron limits none).",
+    ),
+    cfg.Opt(
+        "base_window_duration",
+        type=Whole(1, 86400, "number of seconds"),
+        default=10,
+        help="Seconds of the base window.",
+    ),
+    cfg.Opt(
+        "base_query_rate_limit",
+        type=Whole(1, 1_000_000, "number"),
+        default=10,
+        help="Requests of an address in a base window.",
+    ),
+    cfg.Opt(
+        "burst_window_duration",
+        type=Whole(1, 86400, "number of seconds"),
+        default=10,
+        help="Seconds of the burst window.",
+    ),
+    cfg.Opt(
+        "burst_query_rate_limit",
+        type=Whole(1, 1_000_000, "number"),
+        default=10,
+        help="Requests of an address in a burst window.",
     ),
 )

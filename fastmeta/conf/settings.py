@@ -30,9 +30,28 @@ _CORE_TIMES = (
     "body_timeout",
     "write_timeout",
     "keepalive_timeout",
+    "answer_timeout",
+    "connect_timeout",
 )
-# Options that are settings of the core under the same name.
-_CORE_NUMBERS = ("max_connections", "max_parked", "max_upstream_connections")
+# Options that are settings of the core, by their names there.
+_CORE_NUMBERS = {
+    name: name
+    for name in (
+        "max_connections",
+        "max_connections_per_scope",
+        "max_connections_per_address",
+        "max_parked",
+        "max_parked_per_scope",
+        "max_parked_per_address",
+        "max_head",
+        "max_headers",
+        "max_target",
+        "max_body",
+        "max_upstream_connections",
+    )
+} | {"max_gathered": "max_gathered_bodies"}
+
+_RATE_VERSIONS = {4: 1, 6: 2}
 
 _PREFIXES = {"qdhcp-": ScopeKind.NETWORK, "ovnmeta-": ScopeKind.NETWORK, "qrouter-": ScopeKind.ROUTER}
 
@@ -86,7 +105,8 @@ class Settings:
         if not netns_dir.startswith("/"):
             raise ConfigError(f"[fastmeta] netns_dir = {netns_dir!r}: must be an absolute path")
         core = {f"{name}_ms": round(reader.own(name) * 1000) for name in _CORE_TIMES}
-        core |= {name: reader.own(name) for name in _CORE_NUMBERS}
+        core |= {setting: reader.own(option) for setting, option in _CORE_NUMBERS.items()}
+        core |= _rate_limits(reader)
         core["access_log"] = int(reader.own("access_log"))
         return cls(
             nova_metadata_host=reader.default("nova_metadata_host"),
@@ -146,6 +166,10 @@ class _Reader:
         """A value of [fastmeta]."""
         return self._read(self._conf.fastmeta, name, f"[fastmeta] {name}")
 
+    def rate_limiting(self, name: str) -> Any:
+        """A value of [metadata_rate_limiting]."""
+        return self._read(self._conf.metadata_rate_limiting, name, f"[metadata_rate_limiting] {name}")
+
     @staticmethod
     def _read(group: Any, name: str, shown: str) -> Any:
         try:
@@ -157,6 +181,22 @@ class _Reader:
             reason = error.__context__ if isinstance(error.__context__, ValueError) else error
             file = re.search(r"detail='([^']*)'", str(error))
             raise ConfigError(f"{file[1] + ': ' if file else ''}{shown}: {_one_line(str(reason))}") from error
+
+
+def _rate_limits(reader: _Reader) -> dict[str, int]:
+    """The core's settings for them."""
+    versions = set(reader.rate_limiting("ip_versions"))
+    if not versions or not versions <= set(_RATE_VERSIONS):
+        shown = ",".join(map(str, sorted(versions)))
+        raise ConfigError(f"[metadata_rate_limiting] ip_versions = {shown}: right is 4, 6 or 4,6")
+    enabled = reader.rate_limiting("rate_limit_enabled")
+    return {
+        "rate_versions": sum(_RATE_VERSIONS[version] for version in versions) if enabled else 0,
+        "base_window_ms": reader.rate_limiting("base_window_duration") * 1000,
+        "base_limit": reader.rate_limiting("base_query_rate_limit"),
+        "burst_window_ms": reader.rate_limiting("burst_window_duration") * 1000,
+        "burst_limit": reader.rate_limiting("burst_query_rate_limit"),
+    }
 
 
 def _listen(texts: Sequence[str]) -> tuple[ListenSpec, ...]:

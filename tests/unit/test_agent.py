@@ -280,6 +280,18 @@ def test_empty_secret_is_taken_with_a_warning(start: Start) -> None:
     assert agent.get() == (200, "one")
 
 
+@pytest.mark.parametrize(("limit", "warned"), [(28, True), (29, False)])
+def test_rate_limits_that_do_not_pass_a_boot_are_warned_of(start: Start, limit: int, warned: bool) -> None:
+    limits = (
+        "[metadata_rate_limiting]\nrate_limit_enabled = true\nbase_query_rate_limit = 100\n"
+        f"burst_query_rate_limit = {limit}\n"
+    )
+    running = start("blue-1", fastmeta=limits)
+    assert [running.get()[0] for _ in range(limit + 1)] == [200] * limit + [429]
+    running.until_logged("a guest asks faster than [metadata_rate_limiting] allows, it gets 429 [127.0.0.1, ")
+    assert (f"allows {limit} requests in a window" in running.log.read_text()) is warned
+
+
 def test_upstream_that_is_away_is_named(start: Start) -> None:
     tcp_port = free_tcp_port()
     agent = start(default=f"nova_metadata_port = {tcp_port}", fastmeta="park_timeout = 0.3")

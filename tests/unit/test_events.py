@@ -118,7 +118,7 @@ def test_every_problem_has_a_text_that_helps(caplog: pytest.LogCaptureFixture) -
     assert len(codes) > 10
     for name, code in codes.items():
         caplog.clear()
-        Reader().read((_core.EVENT_PROBLEM, code, 0, 0, 0))
+        Reader().read((_core.EVENT_PROBLEM, code, 0, 0, 0, b""))
         assert "of the core (" not in caplog.text, name
         assert f"problem {code} of the core" not in caplog.text, name
         if name.startswith("PROBLEM_UPSTREAM"):
@@ -126,15 +126,15 @@ def test_every_problem_has_a_text_that_helps(caplog: pytest.LogCaptureFixture) -
 
 
 def test_unknown_problem_is_said_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    Reader().read((_core.EVENT_PROBLEM, 4711, 0, 0, 0))
+    Reader().read((_core.EVENT_PROBLEM, 4711, 0, 0, 0, b""))
     assert "problem 4711 of the core" in caplog.text
 
 
 def test_problem_says_where_and_why(caplog: pytest.LogCaptureFixture) -> None:
     reader = Reader()
     reader.read(
-        (_core.EVENT_PROBLEM, _core.PROBLEM_ACCEPT, errno.ECONNABORTED, 1, 7),
-        (_core.EVENT_PROBLEM, _core.PROBLEM_ACCEPT, 0, 1, 0),
+        (_core.EVENT_PROBLEM, _core.PROBLEM_ACCEPT, errno.ECONNABORTED, 1, 7, b""),
+        (_core.EVENT_PROBLEM, _core.PROBLEM_ACCEPT, 0, 1, 0, b""),
     )
     assert "ECONNABORTED" in caplog.messages[0]
     assert "[place 7]" in caplog.messages[0]
@@ -144,14 +144,14 @@ def test_problem_says_where_and_why(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_same_problem_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     reader = Reader()
     for _ in range(50):
-        reader.read((_core.EVENT_PROBLEM, _core.PROBLEM_PARKED_FULL, 0, 0, 0))
+        reader.read((_core.EVENT_PROBLEM, _core.PROBLEM_PARKED_FULL, 0, 0, 0, b""))
     assert len(caplog.records) == 1
 
 
 def test_an_upstream_that_goes_comes_and_goes_is_news_each_time(caplog: pytest.LogCaptureFixture) -> None:
     reader = Reader()
-    away = (_core.EVENT_PROBLEM, _core.PROBLEM_UPSTREAM_AWAY, errno.ECONNREFUSED, 0, 0)
-    back = (_core.EVENT_PROBLEM, _core.PROBLEM_UPSTREAM_BACK, 0, 0, 0)
+    away = (_core.EVENT_PROBLEM, _core.PROBLEM_UPSTREAM_AWAY, errno.ECONNREFUSED, 0, 0, b"")
+    back = (_core.EVENT_PROBLEM, _core.PROBLEM_UPSTREAM_BACK, 0, 0, 0, b"")
     reader.read(away, away, back, away, back)
     assert [record.levelno for record in caplog.records].count(logging.ERROR) == 2
     assert [record.levelno for record in caplog.records].count(logging.INFO) == 2

@@ -62,12 +62,13 @@ def test_limit_that_may_not_be_raised(
 
 
 @pytest.mark.parametrize(
-    ("descriptors", "listeners", "connections"), [(1024, 10, 475), (20000, 0, 9968), (10, 0, 1)]
+    ("descriptors", "listeners", "upstream", "connections"),
+    [(1024, 10, 256, 694), (1024, 10, 600, 475), (20000, 0, 256, 19680), (10, 0, 256, 1)],
 )
-def test_connections_allowed(descriptors: int, listeners: int, connections: int) -> None:
-    """Each connection of a guest may have one to Nova."""
-    assert process.connections_allowed(descriptors, listeners) == connections
+def test_connections_allowed(descriptors: int, listeners: int, upstream: int, connections: int) -> None:
+    """What connections to Nova leave, and of few descriptors half."""
+    assert process.connections_allowed(descriptors, listeners, upstream) == connections
 
 
 def test_connections_allowed_without_a_limit() -> None:
-    assert process.connections_allowed(process.resource.RLIM_INFINITY, 1000) > 1_000_000
+    assert process.connections_allowed(process.resource.RLIM_INFINITY, 1000, 256) > 1_000_000

@@ -12,7 +12,7 @@ from oslo_config import cfg
 
 from fastmeta import _core
 from fastmeta.conf import list_opts
-from fastmeta.conf.options import FASTMETA_GROUP
+from fastmeta.conf.options import FASTMETA_GROUP, FASTMETA_OPTS
 from fastmeta.conf.settings import Settings, load
 from fastmeta.conf.types import Seconds, Whole
 from fastmeta.exceptions import ConfigError, UnsafeFileError
@@ -99,18 +99,10 @@ def test_global_configuration_is_left_alone(tmp_path: Path) -> None:
     assert "metadata_proxy_shared_secret" not in cfg.CONF
 
 
-SECONDS = [
-    "identity_ttl",
-    "negative_ttl",
-    "lookup_timeout",
-    "park_timeout",
-    "upstream_timeout",
-    "head_timeout",
-    "body_timeout",
-    "write_timeout",
-    "keepalive_timeout",
-    "drain_timeout",
-]
+SECONDS = [option.name for option in FASTMETA_OPTS if isinstance(option.type, Seconds)]
+NUMBERS = [option.name for option in FASTMETA_OPTS if isinstance(option.type, Whole)]
+assert len(SECONDS) >= 12
+assert len(NUMBERS) >= 12
 
 
 @pytest.mark.parametrize("name", SECONDS)
@@ -124,10 +116,12 @@ def test_bad_seconds(tmp_path: Path, name: str, value: str) -> None:
     assert str(tmp_path / "fastmeta.conf") in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["max_connections", "max_parked", "max_upstream_connections"])
+@pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["-1", "many", "1.5", "1_000", "9" * 12, "\u0661", ""])
 def test_bad_numbers(tmp_path: Path, name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=rf"\[fastmeta\] {name}: .*is not a number from [01] to") as caught:
+    with pytest.raises(
+        ConfigError, match=rf"\[fastmeta\] {name}: .*is not a number( of bytes)? from \d+ to"
+    ) as caught:
         settings_of(tmp_path, f"{name} = {value}")
     assert repr(value) in str(caught.value)
 
@@ -171,9 +165,48 @@ def test_bad_choices(tmp_path: Path, default: str, fastmeta: str, text: str) -> 
         settings_of(tmp_path, fastmeta, default)
 
 
+RATE_LIMITS = "[metadata_rate_limiting]\n"
+
+
+def test_rate_limits_are_off(tmp_path: Path) -> None:
+    assert settings_of(tmp_path).core["rate_versions"] == 0
+    assert settings_of(tmp_path, f"{RATE_LIMITS}ip_versions = 4,6").core["rate_versions"] == 0
+
+
+@pytest.mark.parametrize(("versions", "number"), [("4", 1), ("6", 2), ("4,6", 3), ("6, 4", 3), ("4,4", 1)])
+def test_rate_limits(tmp_path: Path, versions: str, number: int) -> None:
+    core = settings_of(
+        tmp_path,
+        f"{RATE_LIMITS}rate_limit_enabled = True\nip_versions = {versions}\nbase_window_duration = 60\n"
+        "base_query_rate_limit = 50\nburst_window_duration = 5\nburst_query_rate_limit = 30\n",
+    ).core
+    assert core["rate_versions"] == number
+    assert (core["base_window_ms"], core["base_limit"]) == (60_000, 50)
+    assert (core["burst_window_ms"], core["burst_limit"]) == (5_000, 30)
+
+
+@pytest.mark.parametrize("versions", ["5", "4,5", "", "v4", "7", "4;6"])
+def test_bad_ip_versions(tmp_path: Path, versions: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[metadata_rate_limiting\] ip_versions"):
+        settings_of(tmp_path, f"{RATE_LIMITS}ip_versions = {versions}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["base_window_duration", "base_query_rate_limit", "burst_window_duration", "burst_query_rate_limit"],
+)
+@pytest.mark.parametrize("value", ["0", "-1", "ten", "1.5", ""])
+def test_bad_rate_limits(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[metadata_rate_limiting\] {name}: .*from 1 to") as caught:
+        settings_of(tmp_path, f"{RATE_LIMITS}{name} = {value}")
+    assert repr(value) in str(caught.value)
+
+
 def test_whatever_an_option_takes_the_core_takes(tmp_path: Path) -> None:
     for option in dict(list_opts())[FASTMETA_GROUP]:
-        for name, unit in ((option.name, 1), (f"{option.name}_ms", 1000)):
+        for name, unit in ((option.name, 1), (f"{option.name}_ms", 1000), ("max_gathered", 1)):
+            if name == "max_gathered" and option.name != "max_gathered_bodies":
+                continue
             if name in _core.SETTINGS and isinstance(option.type, Seconds | Whole):
                 _, smallest, largest = _core.SETTINGS[name]
                 assert smallest <= option.type.min * unit, name
