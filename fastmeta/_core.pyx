@@ -220,8 +220,8 @@ cdef bytes sixteen(object address):
 cdef class Loop:
     # Owned: freed in __dealloc__, which Python calls when nobody runs the loop any more (run() holds a reference).
     cdef LoopState *state
-    # The scopes' blocks of counters, by number; owned here, lent to the loop's thread from add_scope until it gives them
-    # back (EV_SCOPE_REMOVED). Those of scopes that are being removed wait in `removed`, by address.
+    # The scopes' blocks of counters, by number; owned here, lent to the loop's thread from add_scope until it gives
+    # them back (EV_SCOPE_REMOVED). Those of scopes that are being removed wait in `removed`, by address.
     cdef dict scopes
     cdef set removed
     cdef bytes secret

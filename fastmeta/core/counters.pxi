@@ -1,5 +1,5 @@
-# What is counted, and why requests are refused and how connections end: indices, tables, adding. Prefixes ct_ (counters)
-# and rf_ (refusals). Pure: a block of counters belongs to its loop or its scope.
+# What is counted, and why requests are refused and how connections end: indices, tables, adding. Prefixes ct_
+# (counters) and rf_ (refusals). Pure: a block of counters belongs to its loop or its scope.
 #
 # Everything about guests is counted twice, for the loop and for the scope, so that both add up by themselves. Only the
 # loop's thread writes; Python reads at any time, without a lock.
@@ -58,7 +58,8 @@ cdef extern from *:
     """
     /* Statuses with a counter of their own: what Nova and we give. Others are counted by their class. */
     static const unsigned short ct_statuses[] = {
-        200, 404, 503, 204, 206, 301, 302, 304, 400, 401, 403, 405, 408, 409, 413, 414, 416, 429, 431, 500, 501, 502, 504,
+        200, 404, 503, 204, 206, 301, 302, 304, 400, 401, 403, 405, 408, 409, 413, 414, 416, 429, 431, 500, 501, 502,
+        504,
     };
     _Static_assert(sizeof ct_statuses / sizeof *ct_statuses == 23, "CT_STATUSES");
     """

@@ -228,8 +228,8 @@ cdef void ex_refuse(LoopState *loop, Guest *guest, int reason) noexcept nogil:
 
 
 cdef void ex_refuse_for(LoopState *loop, Guest *guest, int reason, uint32_t retry_after_s) noexcept nogil:
-    """The same, with a Retry-After unless it is 0. Whatever of the answer has gone out already cannot be taken back: then
-    it is cut."""
+    """The same, with a Retry-After unless it is 0. Whatever of the answer has gone out already cannot be taken back:
+    then it is cut."""
     cdef Out out
     cdef uint8_t answer[HD_MAX_ANSWER]
     cdef int status = rf_status(reason)
@@ -326,7 +326,8 @@ cdef void ex_reset(Guest *guest) noexcept nogil:
 
 
 cdef void ex_count(LoopState *loop, const Guest *guest, bint whole) noexcept nogil:
-    """A request is over. whole: with an answer, which is in the histograms too. Times are as exact as a turn is short."""
+    """A request is over. whole: with an answer, which is in the histograms too. Times are as exact as a turn is
+    short."""
     cdef Scope *scope = guest.scope
     st_count(loop, scope, CT_BYTES_DOWN, guest.answer_bytes)
     if not whole:

@@ -1,5 +1,5 @@
-# A guest's connection: reading requests, sending answers, closing. Prefix gs_, shared with parking.pxi. What happens to a
-# request between head and answer is in exchange.pxi.
+# A guest's connection: reading requests, sending answers, closing. Prefix gs_, shared with parking.pxi. What happens
+# to a request between head and answer is in exchange.pxi.
 #
 # Rule for all functions that take a guest: they may close it. Who calls one looks at guest.socket.dead afterwards, or
 # returns. A dead guest's memory stays until the end of the batch.
@@ -131,8 +131,8 @@ cdef void gs_drop_body(LoopState *loop, Guest *guest) noexcept nogil:
 
 
 cdef void gs_leave(LoopState *loop, Guest *guest) noexcept nogil:
-    """Ends a connection after its last answer. With bytes of the guest unread a plain close would send a reset, which may
-    destroy the answer on its way: RFC 9112 section 9.6 closes in two steps."""
+    """Ends a connection after its last answer. With bytes of the guest unread a plain close would send a reset, which
+    may destroy the answer on its way: RFC 9112 section 9.6 closes in two steps."""
     cdef bint unread = guest.body_missing or (
         guest.received is not NULL and guest.received.end > guest.received.start)
     if guest.cut or not unread:

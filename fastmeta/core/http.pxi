@@ -1,4 +1,5 @@
-# HTTP/1 heads: parses requests and responses. Prefix h1_, shared with names.pxi. Pure functions over (pointer, length); no allocation, no I/O.
+# HTTP/1 heads: parses requests and responses. Prefix h1_, shared with names.pxi. Pure functions over (pointer,
+# length); no allocation, no I/O.
 #
 # A Head borrows nothing and owns nothing: it keeps offsets into the buffer that it was parsed from, so the buffer may
 # move, but its bytes must stay. Parsing is resumable at line level: no byte is looked at twice for its line end, and no
@@ -61,8 +62,8 @@ cdef struct HeadLimits:
 
 
 cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end, int most) noexcept nogil:
-    """One header line, data[at:end] without its CRLF. Returns 0, or -(status), 431 if there are `most` already: RFC 9112
-    section 5."""
+    """One header line, data[at:end] without its CRLF. Returns 0, or -(status), 431 if there are `most` already:
+    RFC 9112 section 5."""
     cdef size_t i = by_skip_name(data, at, end)
     cdef size_t value_at
     cdef size_t value_end = end

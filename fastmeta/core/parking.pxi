@@ -21,7 +21,7 @@ cdef bint gs_park(LoopState *loop, Guest *guest, bint counts) noexcept nogil:
 
 
 cdef int gs_park_refusal(LoopState *loop, Guest *guest) noexcept nogil:
-    """RF_NONE, or which bound on parked requests is reached. The narrowest is looked at first: it names who is at it."""
+    """RF_NONE, or which bound on parked requests is reached. The narrowest first: it names who is at it."""
     cdef const Settings *settings = &loop.settings
     cdef uint32_t scope = guest.scope.number
     if guest.source.parked_n >= settings.max_parked_per_address:

@@ -1,5 +1,5 @@
-# Places at Nova, shared fairly: who may have one, who waits, whose turn it is. Prefix pl_ (and up_pump, which gives them
-# out). Requests that wait are in their source's list, in order; sources take turns within their scope, and scopes take
+# Places at Nova, shared fairly: who may have one, who waits, whose turn it is. Prefix pl_ (and up_pump, which gives
+# them out). Requests that wait are in their source's list, in order; sources take turns within their scope, and scopes take
 # turns. A source that nobody waits in any more leaves the round when its turn comes.
 #
 # How much one may hold depends on what is left: so a lone scope gets most of it, of several each gets as much as the
@@ -44,7 +44,7 @@ cdef void pl_wait(LoopState *loop, Guest *guest) noexcept nogil:
 
 
 cdef Guest *pl_first(LoopState *loop, Scope *scope, bint all_may) noexcept nogil:
-    """The next request of a scope that may have a place (all_may: bounds aside), or NULL. Its source goes to the end."""
+    """The next request of a scope that may have a place (all_may: bounds aside), or NULL. Its source goes last."""
     cdef Link *at = scope.waiting.next
     cdef Source *source
     while at != &scope.waiting:

@@ -1,5 +1,5 @@
-# Scopes: finding, adding, removing. Prefix sc_. A scope owns its identities and sources; its counters are Python's, lent
-# until EV_SCOPE_REMOVED gives them back.
+# Scopes: finding, adding, removing. Prefix sc_. A scope owns its identities and sources; its counters are Python's,
+# lent until EV_SCOPE_REMOVED gives them back.
 
 cdef Scope *sc_find(LoopState *loop, uint32_t number) noexcept nogil:
     cdef Scope *scope = loop.scope_hash[number % SCOPE_BUCKETS]

@@ -1,6 +1,6 @@
-# Sources: the addresses that have connections, what each may hold, and how fast it may ask. Prefixes so_ (the table) and
-# rl_ (rate limits). The table owns its records; a record lives as long as one of a guest points to it, and longer, within
-# bounds, when its rate has to be remembered.
+# Sources: the addresses that have connections, what each may hold, and how fast it may ask. Prefixes so_ (the table)
+# and rl_ (rate limits). The table owns its records; a record lives as long as one of a guest points to it, and longer,
+# within bounds, when its rate has to be remembered.
 
 cdef enum:
     SO_FIRST_BUCKETS = 64
@@ -145,8 +145,8 @@ cdef void so_forget(LoopState *loop, Scope *scope) noexcept nogil:
 
 
 cdef uint64_t rl_rate(Window *window, uint64_t now_ms, uint64_t window_ms) noexcept nogil:
-    """Counts a request; returns the rate with it: requests of this period, and of the one before as far as a window that
-    ends now reaches into it. So do haproxy's http_req_rate, and with it the proxies that Neutron starts."""
+    """Counts a request; returns the rate with it: requests of this period, and of the one before as far as a window
+    that ends now reaches into it. So do haproxy's http_req_rate, and with it the proxies that Neutron starts."""
     cdef uint64_t elapsed_ms = now_ms - window.start_ms
     if elapsed_ms >= window_ms:
         window.before = window.count if elapsed_ms < 2 * window_ms else 0
@@ -167,8 +167,8 @@ cdef uint64_t rl_wait_ms(const Window *window, uint64_t now_ms, uint64_t window_
 
 
 cdef uint32_t rl_denied_s(LoopState *loop, Source *source) noexcept nogil:
-    """Counts a request of this address. 0: it is within the limits; else the seconds until the next may be. Either of two
-    windows denies, and denied requests count: as with Neutron's [metadata_rate_limiting]."""
+    """Counts a request of this address. 0: it is within the limits; else the seconds until the next may be. Either of
+    two windows denies, and denied requests count: as with Neutron's [metadata_rate_limiting]."""
     cdef const Settings *settings = &loop.settings
     cdef uint64_t wait_ms = 0
     cdef bint base

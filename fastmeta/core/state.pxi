@@ -171,7 +171,7 @@ cdef struct Guest:
     Source *source
     Link link                  # in Listener.guests
     Link wait                  # in Entry.waiters or Source.places
-    Link idle                  # in LoopState.idle_guests, with no request in progress; the same of its scope and source:
+    Link idle                  # in LoopState.idle_guests, with no request in progress; of its scope and source, too:
     Link scope_idle
     Link source_idle
     Timer timer
