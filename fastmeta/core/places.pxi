@@ -1,6 +1,6 @@
 # Places at Nova, shared fairly: who may have one, who waits, whose turn it is. Prefix pl_ (and up_pump, which gives
-# them out). Requests that wait are in their source's list, in order; sources take turns within their scope, and scopes take
-# turns. A source that nobody waits in any more leaves the round when its turn comes.
+# them out). Requests that wait are in their source's list, in order; sources take turns within their scope, and scopes
+# take turns. A source that nobody waits in any more leaves the round when its turn comes.
 #
 # How much one may hold depends on what is left: so a lone scope gets most of it, of several each gets as much as the
 # others, and there is always something left for the next one. (Choudhury and Hahne described it for the memory of
