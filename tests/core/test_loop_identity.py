@@ -304,10 +304,9 @@ def test_a_removed_scope_forgets(rig):
     guest.get("/a")
     assert guest.answer().status == 200
     rig.wait_stat("identities", 1)
-    rig.loop.remove_scope(1)
+    rig.remove_scope(1)
     assert guest.ended() in ("closed", "reset")
     rig.wait_stat("identities", 0)
-    del rig.generation[1]
     rig.add_listener(7, 1)
     guest = rig.guest(listener=7)
     guest.get("/a")

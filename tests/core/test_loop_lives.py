@@ -174,11 +174,18 @@ def test_remove_scope(make_rig):
     for guest in guests:
         guest.get("/a")
     rig.wait_stat("parked", 2)
-    rig.loop.remove_scope(1)
+    with pytest.raises(ValueError, match="not in use"):
+        rig.loop.add_scope(1)
+    rig.remove_scope(1)
     assert [guest.ended() for guest in guests] == ["reset"] * 2
     closed(rig, 1)
     closed(rig, 2)
+    until(lambda: (_core.EVENT_SCOPE_REMOVED, 1) in rig.events)
     assert rig.stat("identities") == 0
+    assert rig.stat("ended_listener") == 2
+    for ask in (rig.loop.stats, rig.loop.histograms):
+        with pytest.raises(ValueError, match="no scope 1"):
+            ask(1)
 
 
 def test_stop_at_once(make_rig):
@@ -247,7 +254,7 @@ def test_listeners_come_and_go_under_load(make_rig):
         for other in others[:2]:
             other.get("/x")
         if number % 3 == 0:
-            rig.loop.remove_scope(number)
+            rig.remove_scope(number)
         else:
             rig.loop.remove_listener(number, drain=number % 3 == 1)
         guest.get(f"/{number}")
