@@ -382,7 +382,7 @@ class Rig:
         return self.loop.stats()[name]
 
     def wait_stat(self, name: str, value: int) -> None:
-        until(lambda: self.stat(name) == value, f"{name} == {value}, it is {self.loop.stats()}")
+        until(lambda: self.stat(name) == value, f"{name} == {value}")
 
     def problems(self) -> set[int]:
         return {event[1] for event in self.events if event[0] == _core.EVENT_PROBLEM}
