@@ -152,7 +152,7 @@ def test_gathered_bodies(make_rig):
     for guest in slow:
         guest.send(b"0123456789")
         assert guest.answer().status == 200
-    assert rig.stat("gathered") == 0
+    rig.wait_stat("gathered", 0)
 
 
 def test_an_answer_has_an_end(make_rig):
