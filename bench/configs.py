@@ -77,7 +77,8 @@ http {{
 
 
 def fastmeta(port: int, upstream_port: int, ports_file: Path) -> str:
-    """The whole job: lookup, signature, identity's time to live; nothing is switched off."""
+    """The whole job: lookup, signature, identity's time to live; nothing is switched off. All guests of the load come
+    from one address here, so what one address may hold is raised, as the peers hold back nobody."""
     return f"""\
 [DEFAULT]
 nova_metadata_host = 127.0.0.1
@@ -89,6 +90,9 @@ lookup = static
 ports_file = {ports_file}
 listen = network:{job.NETWORK_ID}@127.0.0.1:{port}
 identity_ttl = 10
+max_connections_per_address = 4096
+max_parked_per_address = 4096
+max_upstream_connections = 2048
 """
 
 
