@@ -91,7 +91,7 @@ def test_the_answer(make_rig):
     for _ in range(2):
         guest.get()
         assert guest.answer().status == 200
-    guest.post(b"body")
+    guest.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
     found = guest.answer()
     assert found.status == 429
     assert found.body == b"Too many requests from this address.\n"
