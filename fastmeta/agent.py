@@ -76,6 +76,7 @@ class Agent:
             negative_ttl=settings.negative_ttl,
             lookup_timeout=settings.lookup_timeout,
             park_timeout=settings.park_timeout,
+            link_mac=listeners.link_mac,
         )
         upstream = Upstream(core, settings.nova_metadata_host, settings.nova_metadata_port)
         events = EventReader(
@@ -98,7 +99,7 @@ class Agent:
             loop.add_reader(core.fileno(), events.read)
             upstream.start()
             await source.start(resolver.changed)
-            listeners.start()
+            listeners.start(resolver.links_changed)
             self._tell_ready(listeners)
             await self._until_the_end()
         finally:
@@ -134,8 +135,12 @@ class Agent:
     def _make_core(self) -> _core.Loop:
         settings = dict(self._settings.core)
         descriptors = raise_descriptor_limit()
+        # Links are followed where there are IPv6 listeners, with a descriptor for each namespace.
+        followed = {spec.namespace for spec in self._settings.listen if spec.address.version == 6}
         allowed = connections_allowed(
-            descriptors, len(self._settings.listen), settings["max_upstream_connections"]
+            descriptors,
+            len(self._settings.listen) + len(followed),
+            settings["max_upstream_connections"],
         )
         wanted = settings["max_connections"]
         settings["max_connections"] = min(wanted, allowed)

@@ -1,11 +1,11 @@
 """Keeps the listeners that are configured open while their namespaces are there, and closes them when these
-go."""
+go. One that is bound to an interface follows that, too."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from oslo_log import log as logging
@@ -13,7 +13,8 @@ from oslo_log import log as logging
 from fastmeta.exceptions import FastmetaError
 from fastmeta.folders import FolderWatcher
 from fastmeta.models import ListenSpec, Scope
-from fastmeta.netns.sockets import open_listening_socket
+from fastmeta.netns.links import LinkWatch
+from fastmeta.netns.sockets import bound_interface, open_listening_socket
 from fastmeta.netns.watch import NamespaceWatch
 
 LOG = logging.getLogger(__name__)
@@ -32,14 +33,16 @@ class ListenerTable(Protocol):
 
 
 class _Slot:
-    """One configured listener. number: the core's while it is open, else None."""
+    """One configured listener. number: the core's while it is open, else None; index: that of the interface
+    that it is bound to then, 0 for none."""
 
-    __slots__ = ("complaint", "number", "retry", "scope_number", "spec")
+    __slots__ = ("complaint", "index", "number", "retry", "scope_number", "spec")
 
     def __init__(self, spec: ListenSpec, scope_number: int) -> None:
         self.spec = spec
         self.scope_number = scope_number
         self.number: int | None = None
+        self.index = 0
         self.retry: asyncio.TimerHandle | None = None
         self.complaint = ""
 
@@ -47,6 +50,9 @@ class _Slot:
 class Listeners:
     """All configured listeners, and the numbers by which the core knows their scopes (which must be known to
     it before start()).
+
+    A scope that is served in two namespaces has two numbers: the index of an interface, by which guests with
+    link-local addresses are told apart, means something in one namespace only.
 
     Lives in the event loop's thread. Opening a socket, also in a namespace, takes less than a millisecond, so
     it is done right there.
@@ -58,17 +64,22 @@ class Listeners:
         self._table = table
         self._netns_dir = netns_dir
         self._next_number = 1
-        numbers: dict[Scope, int] = {}
-        self._slots = [_Slot(spec, numbers.setdefault(spec.scope, len(numbers) + 1)) for spec in specs]
-        self.scopes: dict[int, Scope] = {number: scope for scope, number in numbers.items()}
+        numbers: dict[tuple[Scope, str | None], int] = {}
+        self._slots = [
+            _Slot(spec, numbers.setdefault((spec.scope, spec.namespace), len(numbers) + 1)) for spec in specs
+        ]
+        self.scopes: dict[int, Scope] = {number: scope for (scope, _), number in numbers.items()}
         """The scopes by their numbers in the core."""
-        self._by_namespace: dict[str, list[_Slot]] = {}
+        self._namespaces = {number: namespace for (_, namespace), number in numbers.items()}
+        self._slots_of: dict[str | None, list[_Slot]] = {}
         for slot in self._slots:
-            if slot.spec.namespace:
-                self._by_namespace.setdefault(slot.spec.namespace, []).append(slot)
+            self._slots_of.setdefault(slot.spec.namespace, []).append(slot)
+        self._names = [name for name in self._slots_of if name is not None]
         self._places: dict[int, str] = {}
+        self._links = LinkWatch(self._links_changed)
+        self._on_links_changed: Callable[[int], None] = _nobody
         self._watch = NamespaceWatch(
-            netns_dir, self._by_namespace, folders, on_appear=self._appeared, on_gone=self._gone
+            netns_dir, self._names, folders, on_appear=self._appeared, on_gone=self._gone
         )
 
     @property
@@ -81,20 +92,22 @@ class Listeners:
         """How many are open."""
         return sum(slot.number is not None for slot in self._slots)
 
-    def start(self) -> None:
+    def start(self, on_links_changed: Callable[[int], None] | None = None) -> None:
         """Opens all that can be opened now. Those of namespaces that are not there yet follow when they are;
         what fails in a namespace is tried again.
 
-        Raises ListenError when one outside of any namespace cannot be opened: nothing will change by itself
-        there.
+        on_links_changed(scope) is called with the number of a scope when the indexes of interfaces may mean
+        something else in its namespace than before. Raises ListenError when one outside of any namespace
+        cannot be opened: nothing will change by itself there.
         """
-        for slot in self._slots:
-            if slot.spec.namespace is None:
-                self._open(slot)
-        if self._by_namespace:
+        if on_links_changed is not None:
+            self._on_links_changed = on_links_changed
+        for slot in self._slots_of.get(None, ()):
+            self._open(slot)
+        if self._names:
             self._watch.start()
-        for namespace, slots in self._by_namespace.items():
-            if all(slot.number is None and slot.retry is None for slot in slots):
+        for namespace in self._names:
+            if all(slot.number is None and slot.retry is None for slot in self._slots_of[namespace]):
                 LOG.info(
                     "namespace %s is not there yet: waiting for it", os.path.join(self._netns_dir, namespace)
                 )
@@ -106,6 +119,12 @@ class Listeners:
             if slot.retry is not None:
                 slot.retry.cancel()
                 slot.retry = None
+        self._links.stop()
+
+    def link_mac(self, number: int, index: int) -> str | None:
+        """The MAC of the interface that has this index now, in the namespace of the scope of this number;
+        None when that cannot be told. If links have changed, on_links_changed is called first."""
+        return self._links.mac(self._namespaces[number], index) if number in self._namespaces else None
 
     def closed(self, number: int) -> str | None:
         """The core has closed this listener and its connections; its place, for the log, or None if it is
@@ -117,22 +136,55 @@ class Listeners:
         return self._places.get(number)
 
     def _appeared(self, namespace: str) -> None:
-        for slot in self._by_namespace[namespace]:
+        for slot in self._slots_of[namespace]:
             self._try_to_open(slot, FIRST_PAUSE)
 
     def _gone(self, namespace: str) -> None:
         """An open socket, and one that lingers, would keep the namespace alive: close at once."""
-        for slot in self._by_namespace[namespace]:
+        for slot in self._slots_of[namespace]:
             if slot.retry is not None:
                 slot.retry.cancel()
                 slot.retry = None
-            if slot.number is not None:
-                LOG.info("namespace %s is gone: closing %s", namespace, slot.spec)
-                self._table.remove_listener(slot.number, drain=False)
-                slot.number = None
+            self._close(slot, f"namespace {namespace} is gone")
+        # So would the one that tells of links. In another namespace of the same name indexes are others'.
+        self._links.forget(namespace)
+        self._tell_of_links(namespace)
+
+    def _links_changed(self, namespace: str | None) -> None:
+        """What is known of guests by the indexes of interfaces ends first. Then whoever is bound to an
+        interface that is gone, or was made anew, is bound to the one that has its name now: the old socket
+        would refuse everybody. When links cannot be followed any more, all is done anew."""
+        self._tell_of_links(namespace)
+        lost = not self._links.follows(namespace)
+        for slot in self._slots_of[namespace]:
+            interface = slot.spec.interface
+            if slot.spec.address.version != 6 or not (interface or lost):
+                continue
+            index = self._links.index(namespace, interface) if interface else None
+            if slot.number is None:
+                if index is None:
+                    continue  # not there yet
+            elif slot.index == index:
+                continue
+            else:
+                why = f"interface {interface} is gone or another one"
+                self._close(slot, "links cannot be followed any more" if lost else why)
+            self._try_to_open(slot, FIRST_PAUSE)
+
+    def _tell_of_links(self, namespace: str | None) -> None:
+        for number in {slot.scope_number for slot in self._slots_of[namespace]}:
+            self._on_links_changed(number)
+
+    def _close(self, slot: _Slot, why: str) -> None:
+        if slot.number is not None:
+            LOG.info("%s: closing %s", why, slot.spec)
+            self._table.remove_listener(slot.number, drain=False)
+            slot.number = None
 
     def _try_to_open(self, slot: _Slot, pause: float) -> None:
-        slot.retry = None
+        if slot.retry is not None:
+            slot.retry.cancel()
+            slot.retry = None
         complaint = ""
         try:
             self._open(slot)
@@ -148,12 +200,12 @@ class Listeners:
 
     def _open(self, slot: _Slot) -> None:
         spec = slot.spec
-        fd = open_listening_socket(
-            spec.address,
-            spec.tcp_port,
-            namespace_path=os.path.join(self._netns_dir, spec.namespace) if spec.namespace else None,
-            interface=spec.interface,
-        )
+        path = os.path.join(self._netns_dir, spec.namespace) if spec.namespace else None
+        if spec.address.version == 6:
+            # Before there is a socket, so that no guest is met whose link is not followed.
+            self._links.follow(spec.namespace, path)
+        fd = open_listening_socket(spec.address, spec.tcp_port, namespace_path=path, interface=spec.interface)
+        slot.index = bound_interface(fd)
         # A number is never used twice, so that what is said of a listener that is being closed cannot be
         # mistaken.
         number, self._next_number = self._next_number, self._next_number + 1
@@ -161,3 +213,7 @@ class Listeners:
         slot.number = number
         self._places[number] = str(spec)
         LOG.info("listening: %s", spec)
+
+
+def _nobody(number: int) -> None:
+    """Nobody wants to know."""

@@ -10,7 +10,7 @@ import enum
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from fastmeta.exceptions import ConfigError, LookupMalformedError
@@ -219,16 +219,25 @@ class Answer:
     ones.
 
     It need not be exact: ports of other networks or addresses are left out by whoever judges it.
+
+    links: the networks of a router's own ports by their MACs (see links_of): what tells which network a guest
+    with a link-local address is in. Empty for a network.
     """
 
     networks: frozenset[str]
     ports: tuple[Port, ...]
     malformed: tuple[MalformedPort, ...] = ()
+    links: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
-    def from_api(cls, networks: Iterable[str], items: Iterable[object]) -> Answer:
-        """networks of the scope, and the elements of ``ports`` in the answer of Neutron's API. Raises nothing
-        for a malformed port: it is kept apart, with the addresses that it seems to have."""
+    def from_api(
+        cls,
+        networks: Iterable[str],
+        items: Iterable[object],
+        links: Mapping[str, frozenset[str]] | None = None,
+    ) -> Answer:
+        """networks and links of the scope, and the elements of ``ports`` in the answer of Neutron's API.
+        Raises nothing for a malformed port: it is kept apart, with the addresses that it seems to have."""
         ports: list[Port] = []
         malformed: list[MalformedPort] = []
         for item in items:
@@ -236,7 +245,20 @@ class Answer:
                 ports.append(Port.from_api(item))
             except LookupMalformedError as error:
                 malformed.append(MalformedPort(str(error), _addresses_of_malformed(item)))
-        return cls(frozenset(networks), tuple(ports), tuple(malformed))
+        return cls(frozenset(networks), tuple(ports), tuple(malformed), links or {})
+
+
+def links_of(router_ports: Iterable[Port]) -> dict[str, frozenset[str]]:
+    """Answer.links of a router's own ports.
+
+    Which ports are its own, only their device_owner tells (a tenant may write any device_id into a port, but
+    no device_owner that begins with ``network:``): the ones that give it its networks, and the gateway's and
+    HA ports, over which no instance may ask.
+    """
+    links: dict[str, frozenset[str]] = {}
+    for port in router_ports:
+        links[port.mac_address] = links.get(port.mac_address, frozenset()) | {port.network_id}
+    return links
 
 
 def _addresses_of_malformed(item: object) -> frozenset[IPAddress] | None:

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from oslo_log import log as logging
@@ -37,6 +37,8 @@ MAX_REVOKED_ADDRESSES = 256
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 """Seconds between a failed query and the next one: doubled each time, then jittered down to a half."""
+LINK_PAUSE = 0.5
+"""Seconds until those are looked at again whose link's network could not be told; a change comes first."""
 REPEAT_PERIOD = 60.0
 """Seconds for which the same complaint about the same scope is not logged again."""
 
@@ -72,10 +74,22 @@ class _ScopeState:
     """What is known of one scope, and who waits in it.
 
     waiting: the core's keys (address, interface) with the time of their last miss, oldest question first.
+    aside: likewise, those whose link's network could not be told; they must not hold up the others.
     networks: those of the last good answer; None before it.
     """
 
-    __slots__ = ("generation", "link_local", "networks", "number", "scope", "task", "waiting", "wake")
+    __slots__ = (
+        "aside",
+        "aside_timer",
+        "generation",
+        "link_local",
+        "networks",
+        "number",
+        "scope",
+        "task",
+        "waiting",
+        "wake",
+    )
 
     def __init__(self, number: int, scope: Scope) -> None:
         self.number = number
@@ -84,12 +98,18 @@ class _ScopeState:
         self.networks: frozenset[str] | None = None
         self.link_local = False  # whether anybody ever asked from a link-local address
         self.waiting: dict[tuple[bytes, int], float] = {}
+        self.aside: dict[tuple[bytes, int], float] = {}
+        self.aside_timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         self.wake = asyncio.Event()  # set: the source has changed, so a pause is not worth it
 
 
 class Resolver:
     """Asks one source for all scopes. Lives in the event loop's thread; none of its methods blocks.
+
+    link_mac(scope, interface) gives the MAC that the interface of this index has now in the scope's
+    namespace, or None; it may call links_changed. Without it, nobody behind a router who has a link-local
+    address can be told.
 
     Times are seconds. clock must be the one by which the core counts ages (time.monotonic); jitter gives
     numbers from 0 to 1.
@@ -107,6 +127,7 @@ class Resolver:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         first_pause: float = FIRST_PAUSE,
+        link_mac: Callable[[int, int], str | None] | None = None,
     ) -> None:
         self._table = table
         self._source = source
@@ -117,6 +138,7 @@ class Resolver:
         self._clock = clock
         self._jitter = jitter
         self._first_pause = first_pause
+        self._link_mac = link_mac or _unknown_link
         self._scopes: dict[int, _ScopeState] = {}
         self._questions = 0
         self._repeats = Repeats(REPEAT_PERIOD, clock)
@@ -130,8 +152,11 @@ class Resolver:
         state = self._scopes.pop(number, None)
         if state is None:
             return
-        self._questions -= len(state.waiting)
+        self._questions -= len(state.waiting) + len(state.aside)
         state.waiting.clear()
+        state.aside.clear()
+        if state.aside_timer is not None:
+            state.aside_timer.cancel()
         # wait_for of Python before 3.12 swallows the cancellation when the answer has come at the same time.
         state.generation += 1
         if state.task is not None:
@@ -143,18 +168,31 @@ class Resolver:
         if state is None:
             return
         key = (address, interface)
+        if key in state.aside:
+            state.aside[key] = self._clock()
+            return
         if key not in state.waiting:
-            if len(state.waiting) >= MAX_QUESTIONS_PER_SCOPE or self._questions >= MAX_QUESTIONS:
+            waiting = len(state.waiting) + len(state.aside)
+            if waiting >= MAX_QUESTIONS_PER_SCOPE or self._questions >= MAX_QUESTIONS:
                 self._complain(state, "full", "too many addresses are waited for at once")
                 return
             self._questions += 1
         state.waiting[key] = self._clock()
         if interface or address[:2] == b"\xfe\x80":
             state.link_local = True
+        self._go_on(state)
+
+    def _go_on(self, state: _ScopeState) -> None:
         if state.task is None:
             state.task = asyncio.get_running_loop().create_task(
                 self._ask_while_waited_for(state), name=f"lookup {state.scope}"
             )
+
+    def links_changed(self, number: int) -> None:
+        """The indexes of interfaces may mean something else than before in this scope's namespace."""
+        state = self._scopes.get(number)
+        if state is not None and state.link_local:
+            self._revoke(state, None)
 
     def changed(self, change: Change) -> None:
         """The source says what is no longer true: identities end, and answers that are under way are void."""
@@ -191,6 +229,7 @@ class Resolver:
         state.generation += 1
         self._table.revoke(state.number, state.generation, address, 0)
         state.wake.set()
+        self._back_from_aside(state)
 
     async def stop(self) -> None:
         """Asks nothing more; returns when no query is under way."""
@@ -250,8 +289,8 @@ class Resolver:
 
     async def _ask_once(self, state: _ScopeState) -> bool:
         """One query for all who wait now. False when it should be followed by a pause."""
-        batch = {key: Question(unpack_address(key[0])) for key in state.waiting}
-        questions = list({question: None for question in batch.values() if question.answerable})
+        batch = self._batch(state)
+        questions = list({question: None for question, _ in batch.values() if question.answerable})
         generation = state.generation
         asked_at = self._clock()
         answer = await self._query(state, questions)
@@ -264,18 +303,72 @@ class Resolver:
         if isinstance(answer, LookupFailedError):
             self._complain(state, "away", str(answer))
             return False
-        if state.generation != generation:
+        if self._moved(state, batch) or state.generation != generation:
             return True  # something was revoked meanwhile: all of it is asked anew, at once
-        if self._repeats.forget((state.number, "away")):
+        if questions and self._repeats.forget((state.number, "away")):
             LOG.info("lookup for %s: the source answers again", state.scope)
         if questions:
             state.networks = answer.networks
         for malformed in answer.malformed:
             self._complain(state, "malformed", f"the answer cannot be trusted: {malformed.reason}")
         by_question = _candidates(self._networks_of_answer(state, answer), answer.ports, questions)
-        for key, question in batch.items():
-            self._judge(state, key, question, by_question.get(question, []), answer, asked_at)
+        for key, (question, link) in batch.items():
+            ports = by_question.get(question, [])
+            if link is not None:
+                networks = answer.links.get(link, frozenset())
+                if len(networks) != 1:
+                    self._set_aside(state, key, _why_no_network(link, networks))
+                    continue
+                # Two guests on two links may have the same MAC, and so the same link-local address.
+                ports = [port for port in ports if port.network_id in networks]
+            self._judge(state, key, question, ports, answer, asked_at)
         return not answer.malformed
+
+    def _batch(self, state: _ScopeState) -> dict[tuple[bytes, int], tuple[Question, str | None]]:
+        """What to ask for those who wait, and for those for whom it counts the MAC of their link."""
+        batch: dict[tuple[bytes, int], tuple[Question, str | None]] = {}
+        for key in list(state.waiting):
+            question = Question(unpack_address(key[0]))
+            link = None
+            if state.scope.kind is ScopeKind.ROUTER and question.mac is not None:
+                link = self._link_mac(state.number, key[1])
+                if link is None:
+                    self._set_aside(state, key, "it is gone, or has no MAC of its own")
+                    continue
+            batch[key] = (question, link)
+        return batch
+
+    def _moved(
+        self, state: _ScopeState, batch: Mapping[tuple[bytes, int], tuple[Question, str | None]]
+    ) -> bool:
+        """Whether an interface is not the one any more that it was when the question was sent."""
+        links = {interface: link for (_, interface), (_, link) in batch.items() if link is not None}
+        return any(self._link_mac(state.number, interface) != link for interface, link in links.items())
+
+    def _set_aside(self, state: _ScopeState, key: tuple[bytes, int], why: str) -> None:
+        """Which network this guest is in cannot be told: never guessed. It waits, since that may change."""
+        if key not in state.waiting:
+            return
+        state.aside[key] = state.waiting.pop(key)
+        self._complain(
+            state,
+            f"link {key[1]}",
+            f"{unpack_address(key[0])} asks over interface {key[1]}, and which network that is cannot be told: "
+            f"{why}; the guest waits, and then gets 503",
+        )
+        if state.aside_timer is None:
+            state.aside_timer = asyncio.get_running_loop().call_later(
+                LINK_PAUSE, self._back_from_aside, state
+            )
+
+    def _back_from_aside(self, state: _ScopeState) -> None:
+        if state.aside_timer is not None:
+            state.aside_timer.cancel()
+            state.aside_timer = None
+        if state.aside:
+            state.waiting.update(state.aside)
+            state.aside.clear()
+            self._go_on(state)
 
     @staticmethod
     def _networks_of_answer(state: _ScopeState, answer: Answer) -> frozenset[str]:
@@ -352,6 +445,16 @@ class Resolver:
         held_back = self._repeats.admit((state.number, kind))
         if held_back is not None:
             LOG.warning("lookup for %s: %s%s", state.scope, what, more(held_back))
+
+
+def _unknown_link(number: int, interface: int) -> None:
+    """Nobody can tell."""
+
+
+def _why_no_network(link: str, networks: frozenset[str]) -> str:
+    if not networks:
+        return f"its MAC {link} is that of no port of the router"
+    return f"its MAC {link} is that of the router's ports in {len(networks)} networks"
 
 
 def _concerns(addresses: frozenset[object] | None, question: Question) -> bool:

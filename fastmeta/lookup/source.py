@@ -19,8 +19,9 @@ class LookupSource(Protocol):
         configured; a source that is merely away starts all the same."""
 
     async def ports(self, scope: Scope, questions: Sequence[Question]) -> Answer:
-        """The networks of the scope (a router's: those it has an interface in), and the ports that may have
-        one of the addresses asked for. One call for all questions, cancelled when it takes too long.
+        """The networks of the scope (a router's: those it has an interface in, and which of its own ports is
+        in which), and the ports that may have one of the addresses asked for, in any of these networks. One
+        call for all questions, cancelled when it takes too long.
 
         Raises LookupUnavailableError when the same question may be answered later, LookupMalformedError when
         what came back as a whole is not an answer; a single malformed port goes into Answer.malformed.

@@ -14,7 +14,7 @@ import json
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from oslo_log import log as logging
@@ -22,7 +22,7 @@ from oslo_log import log as logging
 from fastmeta.exceptions import ConfigError, LookupMalformedError, LookupUnavailableError
 from fastmeta.folders import FolderWatcher, Seen
 from fastmeta.lookup.source import OnChange
-from fastmeta.models import Answer, Change, IPAddress, Port, Question, Scope, ScopeKind
+from fastmeta.models import Answer, Change, IPAddress, Port, Question, Scope, ScopeKind, links_of
 from fastmeta.trusted_files import read_trusted_file
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ ROUTER_INTERFACE_OWNERS = frozenset(
 )
 """Owners of ports by which a router has a network. Not network:router_ha_interface: that is the network
 between the copies of an HA router, which no instance is in; nor network:router_gateway."""
+ROUTER_OWNERS = ROUTER_INTERFACE_OWNERS | {"network:router_gateway", "network:router_ha_interface"}
+"""Owners of ports that are a router's own."""
 
 
 class Content:
@@ -47,6 +49,7 @@ class Content:
         self.by_address: dict[tuple[str, IPAddress], list[Port]] = defaultdict(list)
         self.by_mac: dict[tuple[str, str], list[Port]] = defaultdict(list)
         networks: dict[str, set[str]] = defaultdict(set)
+        own: dict[str, list[Port]] = defaultdict(list)
         for port in ports:
             self.by_network[port.network_id].append(port)
             for address in port.fixed_ips:
@@ -54,7 +57,10 @@ class Content:
             self.by_mac[port.network_id, port.mac_address].append(port)
             if port.device_owner in ROUTER_INTERFACE_OWNERS and port.device_id:
                 networks[port.device_id.lower()].add(port.network_id)
+            if port.device_owner in ROUTER_OWNERS and port.device_id:
+                own[port.device_id.lower()].append(port)
         self.networks_of_router = {router: frozenset(ids) for router, ids in networks.items()}
+        self.links_of_router = {router: links_of(ports) for router, ports in own.items()}
 
     @classmethod
     def parse(cls, data: bytes) -> Content:
@@ -86,8 +92,9 @@ class Content:
                 addresses[network] = frozenset(address for port in changed for address in port.fixed_ips)
         routers = frozenset(
             router
-            for router in self.networks_of_router.keys() | old.networks_of_router.keys()
-            if self.networks_of_router.get(router) != old.networks_of_router.get(router)
+            for router in self.links_of_router.keys() | old.links_of_router.keys()
+            if self.links_of_router.get(router) != old.links_of_router.get(router)
+            or self.networks_of_router.get(router) != old.networks_of_router.get(router)
         )
         return Change(addresses, routers)
 
@@ -95,8 +102,10 @@ class Content:
         """The ports of this scope that have one of the addresses asked for."""
         if scope.kind is ScopeKind.NETWORK:
             networks = frozenset((scope.uuid,))
+            links: Mapping[str, frozenset[str]] = {}
         else:
             networks = self.networks_of_router.get(scope.uuid, frozenset())
+            links = self.links_of_router.get(scope.uuid, {})
         found: dict[Port, None] = {}
         for network in networks:
             for question in questions:
@@ -107,7 +116,7 @@ class Content:
                     else self.by_mac.get((network, mac), ())
                 )
                 found.update(dict.fromkeys(ports))
-        return Answer(networks, tuple(found))
+        return Answer(networks, tuple(found), links=links)
 
 
 class StaticSource:

@@ -47,6 +47,13 @@ def open_listening_socket(
         raise ListenError(f"cannot listen on {where}: {_advice(error, tcp_port, interface)}") from error
 
 
+def bound_interface(fd: int) -> int:
+    """The index of the interface that a socket of open_listening_socket is bound to, 0 for none."""
+    with socket.socket(fileno=os.dup(fd)) as listener:
+        name = listener.getsockname()
+    return int(name[3]) if listener.family == socket.AF_INET6 else 0
+
+
 def _open(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address, tcp_port: int, interface: str | None
 ) -> int:
