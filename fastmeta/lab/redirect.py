@@ -1,5 +1,5 @@
-"""The rules by which Neutron's L3 agent leads a guest's 169.254.169.254:80 to the metadata proxy of its
-router.
+"""The rules by which Neutron's L3 agent leads a guest's 169.254.169.254:80 (and [fe80::a9fe:a9fe]:80) to the
+metadata proxy of its router.
 
 From neutron/agent/metadata/driver.py (metadata_mangle_rules, metadata_nat_rules, metadata_filter_rules),
 neutron/agent/l3/router_info.py (the scope chains) and neutron/agent/linux/iptables_manager.py (the wrapped
@@ -16,9 +16,13 @@ METADATA_ACCESS_MARK = "0x1"
 _WRAP = "neutron-l3-agent"
 
 
-def redirect_rules(tcp_port: int = METADATA_PORT, mark: str = METADATA_ACCESS_MARK) -> str:
-    """Input for `iptables-restore --noflush` in a router's namespace."""
-    match = "-d 169.254.169.254/32 -i qr-+ -p tcp -m tcp --dport 80"
+def redirect_rules(
+    tcp_port: int = METADATA_PORT,
+    mark: str = METADATA_ACCESS_MARK,
+    destination: str = "169.254.169.254/32",
+) -> str:
+    """Input for `iptables-restore --noflush` (ip6tables-restore) in a router's namespace."""
+    match = f"-d {destination} -i qr-+ -p tcp -m tcp --dport 80"
     tables: dict[str, tuple[list[str], list[str]]] = {
         "mangle": (
             ["PREROUTING", "scope"],

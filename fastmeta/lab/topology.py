@@ -34,6 +34,7 @@ from fastmeta.lab.redirect import METADATA_PORT, redirect_rules
 from fastmeta.lab.registry import Registry, remove_leftovers
 
 METADATA_ADDRESS = "169.254.169.254"
+METADATA_ADDRESS_V6 = "fe80::a9fe:a9fe"
 
 
 @dataclass(frozen=True)
@@ -138,16 +139,18 @@ class Lab:
         extra_addresses: Sequence[str] = (),
         routes: Sequence[tuple[str, str]] = (),
         port_id: str | None = None,
+        mac_address: str | None = None,
     ) -> Port:
-        """A port of network as an interface of a namespace.
+        """A port of network as an interface of a namespace. mac_address: one made of the port's id when None.
 
         addresses: with prefix length (10.0.0.5/24), the port's fixed IPs; extra_addresses: further ones of
         the interface that Neutron does not know as fixed IPs; routes: (destination, gateway).
         """
         port_id = port_id or str(uuid.uuid4())
-        mac_address = "fa:16:3e:" + ":".join(
-            port_id.replace("-", "")[start : start + 2] for start in (0, 2, 4)
-        )
+        if mac_address is None:
+            mac_address = "fa:16:3e:" + ":".join(
+                port_id.replace("-", "")[start : start + 2] for start in (0, 2, 4)
+            )
         peer = f"v{secrets.token_hex(6)}"
 
         def connect(ipr: Any) -> None:
@@ -194,15 +197,18 @@ class Lab:
             port_id=port_id,
         )
 
-    def add_router_namespace(self, router_id: str) -> str:
+    def add_router_namespace(self, router_id: str, *, ipv6: bool = False) -> str:
         """qrouter-<router id> as the L3 agent leaves it: it forwards, and redirects metadata to TCP port
-        9697."""
+        9697 (ipv6: that of fe80::a9fe:a9fe too)."""
         namespace = self.add_namespace(f"qrouter-{router_id}")
 
         def prepare() -> None:
             # /proc/sys/net shows the namespace of the thread that opens it.
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
             run_command(["iptables-restore", "--wait", "5", "--noflush"], redirect_rules(METADATA_PORT))
+            if ipv6:
+                rules = redirect_rules(METADATA_PORT, destination=f"{METADATA_ADDRESS_V6}/128")
+                run_command(["ip6tables-restore", "--wait", "5", "--noflush"], rules)
 
         inside(namespace, prepare)
         return namespace
@@ -213,12 +219,19 @@ class Lab:
         return self.add_port(network, namespace, f"qr-{port_id[:11]}", [address], port_id=port_id)
 
     def add_guest(
-        self, network: Network, name: str, address: str, *, routes: Sequence[tuple[str, str]]
+        self,
+        network: Network,
+        name: str,
+        address: str,
+        *,
+        routes: Sequence[tuple[str, str]],
+        mac_address: str | None = None,
     ) -> Port:
         """A guest with one interface, in a namespace of its own; address with prefix length. routes: what
-        DHCP would give it, e.g. [("169.254.169.254/32", "10.0.0.2")] or [("0.0.0.0/0", "10.0.0.1")]."""
+        DHCP would give it, e.g. [("169.254.169.254/32", "10.0.0.2")] or [("0.0.0.0/0", "10.0.0.1")].
+        mac_address: as of add_port."""
         namespace = self.add_namespace(f"fastmeta-{self.tag}-guest-{name}")
-        return self.add_port(network, namespace, "eth0", [address], routes=routes)
+        return self.add_port(network, namespace, "eth0", [address], routes=routes, mac_address=mac_address)
 
     def start(self, namespace: str, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Starts a program inside a namespace; options as of subprocess.Popen. The caller ends it. Raises
