@@ -48,6 +48,8 @@ class Table:
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, str | None, str | None, int]] = []
         self.keywords: list[dict[str, Any]] = []
+        self.interfaces: list[int] = []
+        """Of the identities."""
         self.refuses: set[str] = set()
 
     def _note(self, what: str, scope: int, address: bytes | None, generation: int, **keywords: Any) -> None:
@@ -60,6 +62,7 @@ class Table:
     ) -> None:
         if rest["instance_id"] in self.refuses:
             raise ValueError("not a header's value")
+        self.interfaces.append(interface)
         self._note("identity", scope, address, generation, **rest)
 
     def put_absent(self, scope: int, address: bytes, interface: int, *, generation: int, **rest: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from fastmeta.exceptions import ConfigError, LookupMalformedError, LookupUnavailableError, UnsafeFileError
 from fastmeta.folders import FolderWatcher
-from fastmeta.lookup.static import ROUTER_INTERFACE_OWNERS, Content, StaticSource
+from fastmeta.lookup.static import ROUTER_INTERFACE_OWNERS, ROUTER_OWNERS, Content, StaticSource
 from fastmeta.models import Answer, Change, Question, Scope, ScopeKind
 
 BLUE = "11111111-1111-4111-8111-111111111111"
@@ -129,6 +129,53 @@ class TestContent:
         )
         mac = content(port(1, mac_address="fa:16:3e:ff:ff:ff"))
         assert mac.change_from(content(port(1))) == Change({BLUE: frozenset()})
+
+
+class TestLinks:
+    """A router's own ports tell which network each of its links is in."""
+
+    LEFT, RIGHT = "fa:16:3e:0a:0a:01", "fa:16:3e:0a:0a:02"
+
+    def routed(self, *more: dict[str, Any], left: str = BLUE, right: str = GREEN) -> Content:
+        ports = (interface(1, left), interface(2, right))
+        macs = ({"mac_address": self.LEFT}, {"mac_address": self.RIGHT})
+        return content(*(a | b for a, b in zip(ports, macs, strict=True)), *more)
+
+    def links(self, some: Content) -> dict[str, set[str]]:
+        answer = some.answer(Scope(ScopeKind.ROUTER, ROUTER), questions("10.0.0.5"))
+        return {mac: set(networks) for mac, networks in answer.links.items()}
+
+    def test_of_a_router(self) -> None:
+        assert self.links(self.routed()) == {self.LEFT: {BLUE}, self.RIGHT: {GREEN}}
+
+    def test_a_network_has_none(self) -> None:
+        answer = self.routed().answer(Scope(ScopeKind.NETWORK, BLUE), questions("10.0.0.5"))
+        assert answer.links == {}
+
+    @pytest.mark.parametrize("owner", sorted(ROUTER_OWNERS - ROUTER_INTERFACE_OWNERS))
+    def test_a_gateway_is_a_link_of_no_network_of_its(self, owner: str) -> None:
+        outside = "55555555-5555-4555-8555-555555555555"
+        gateway = interface(3, outside, owner) | {"mac_address": "fa:16:3e:0a:0a:03"}
+        some = self.routed(gateway)
+        assert self.links(some)["fa:16:3e:0a:0a:03"] == {outside}
+        answer = some.answer(Scope(ScopeKind.ROUTER, ROUTER), questions("10.0.0.5"))
+        assert answer.networks == {BLUE, GREEN}
+
+    @pytest.mark.parametrize("owner", ["compute:nova", "", "network:dhcp", "router_interface"])
+    def test_who_only_names_the_router_is_no_link(self, owner: str) -> None:
+        """A tenant may write any device_id into a port."""
+        claim = interface(3, GREEN, owner) | {"mac_address": self.LEFT}
+        assert self.links(self.routed(claim))[self.LEFT] == {BLUE}
+
+    def test_one_mac_in_two_networks(self) -> None:
+        some = self.routed(interface(3, GREEN) | {"mac_address": self.LEFT})
+        assert self.links(some)[self.LEFT] == {BLUE, GREEN}
+
+    def test_links_that_change_places_are_a_change_of_the_router(self) -> None:
+        """Its networks are the same, and so are the ports of each network but for their MACs."""
+        change = self.routed(left=GREEN, right=BLUE).change_from(self.routed())
+        assert change.routers == {ROUTER}
+        assert self.routed().change_from(self.routed()) == Change({})
 
 
 class File:
