@@ -140,8 +140,10 @@ class Lab:
         routes: Sequence[tuple[str, str]] = (),
         port_id: str | None = None,
         mac_address: str | None = None,
+        index: int | None = None,
     ) -> Port:
-        """A port of network as an interface of a namespace. mac_address: one made of the port's id when None.
+        """A port of network as an interface of a namespace. mac_address: one made of the port's id when None;
+        index: of the interface, the kernel's choice when None.
 
         addresses: with prefix length (10.0.0.5/24), the port's fixed IPs; extra_addresses: further ones of
         the interface that Neutron does not know as fixed IPs; routes: (destination, gateway).
@@ -154,16 +156,14 @@ class Lab:
         peer = f"v{secrets.token_hex(6)}"
 
         def connect(ipr: Any) -> None:
-            with open(NETNS_FOLDER / namespace, "rb") as target:
-                ipr.link(
-                    "add",
-                    ifname=peer,
-                    kind="veth",
-                    peer={"ifname": interface, "address": mac_address, "net_ns_fd": target.fileno()},
-                )
+            chosen = {} if index is None else {"index": index}
+            with open(NETNS_FOLDER / self._switch, "rb") as switch:
+                end = {"ifname": peer, "net_ns_fd": switch.fileno()}
+                ipr.link("add", ifname=interface, kind="veth", address=mac_address, peer=end, **chosen)
+
+        def plug_in(ipr: Any) -> None:
             bridge = ipr.link_lookup(ifname=network.bridge)[0]
-            index = ipr.link_lookup(ifname=peer)[0]
-            ipr.link("set", index=index, master=bridge, state="up")
+            ipr.link("set", index=ipr.link_lookup(ifname=peer)[0], master=bridge, state="up")
 
         def configure(ipr: Any) -> None:
             index = ipr.link_lookup(ifname=interface)[0]
@@ -178,7 +178,8 @@ class Lab:
             for destination, gateway in routes:
                 ipr.route("add", dst=destination, gateway=gateway)
 
-        self._netlink(self._switch, connect)
+        self._netlink(namespace, connect)
+        self._netlink(self._switch, plug_in)
         self._netlink(namespace, configure)
         fixed_ips = tuple(str(ipaddress.ip_interface(address).ip) for address in addresses)
         return Port(port_id, network, namespace, interface, mac_address, fixed_ips)
@@ -197,10 +198,10 @@ class Lab:
             port_id=port_id,
         )
 
-    def add_router_namespace(self, router_id: str, *, ipv6: bool = False) -> str:
+    def add_router_namespace(self, router_id: str, *, ipv6: bool = False, prefix: str = "qrouter") -> str:
         """qrouter-<router id> as the L3 agent leaves it: it forwards, and redirects metadata to TCP port
         9697 (ipv6: that of fe80::a9fe:a9fe too)."""
-        namespace = self.add_namespace(f"qrouter-{router_id}")
+        namespace = self.add_namespace(f"{prefix}-{router_id}")
 
         def prepare() -> None:
             # /proc/sys/net shows the namespace of the thread that opens it.

@@ -352,7 +352,7 @@ class Resolver:
         state.aside[key] = state.waiting.pop(key)
         self._complain(
             state,
-            f"link {key[1]}",
+            f"link {key[1]}: {why}",
             f"{unpack_address(key[0])} asks over interface {key[1]}, and which network that is cannot be told: "
             f"{why}; the guest waits, and then gets 503",
         )
