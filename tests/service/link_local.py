@@ -118,11 +118,14 @@ class Router:
         self.interfaces: dict[int, Port] = {}
         cloud.listen.append(f"router:{self.uuid}@{self.namespace}/[::]:{METADATA_PORT}")
 
-    def add_link(self, number: int, *, index: int | None = None, known: bool = True) -> Port:
-        """To network number, which is made when there is none yet. known: Neutron knows the router's port."""
+    def add_link(
+        self, number: int, *, index: int | None = None, again: bool = False, known: bool = True
+    ) -> Port:
+        """To network number, which is made when there is none yet. again: the same port as before; known: Neutron
+        knows the router's port."""
         if number not in self.networks:
             self.networks[number] = self.lab.add_network(f"net{number}-{self.uuid[:6]}")
-        port_id = str(uuid.uuid4())
+        port_id = self.interfaces[number].port_id if again else str(uuid.uuid4())
         port = self.lab.add_port(
             self.networks[number],
             self.namespace,
@@ -132,7 +135,7 @@ class Router:
             index=index,
         )
         self.interfaces[number] = port
-        if known:
+        if known and not again:
             self.cloud.infrastructure.append(self.item(number))
         return port
 
