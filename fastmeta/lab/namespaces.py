@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -61,6 +62,9 @@ def in_thread(work: Callable[[], _T]) -> _T:
     done = threading.Event()
 
     def run() -> None:
+        # Programs that are started inherit this. Ctrl-C reaches the terminal's whole group, and would end ip in
+        # the middle of its work.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             results.append(work())
         except BaseException as error:  # raised again in the caller's thread
