@@ -161,15 +161,13 @@ class Listeners:
             if slot.spec.address.version != 6 or not (interface or lost):
                 continue
             index = self._links.index(namespace, interface) if interface else None
-            if slot.number is None:
-                if index is None:
-                    continue  # not there yet
-            elif slot.index == index:
-                continue
-            else:
+            if slot.number is not None:
+                if slot.index == index:
+                    continue
                 why = f"interface {interface} is gone or another one"
                 self._close(slot, "links cannot be followed any more" if lost else why)
-            self._try_to_open(slot, FIRST_PAUSE)
+            if index is not None or lost:  # else it is waited for
+                self._try_to_open(slot, FIRST_PAUSE)
 
     def _tell_of_links(self, namespace: str | None) -> None:
         for number in {slot.scope_number for slot in self._slots_of[namespace]}:

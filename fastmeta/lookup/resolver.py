@@ -327,11 +327,15 @@ class Resolver:
     def _batch(self, state: _ScopeState) -> dict[tuple[bytes, int], tuple[Question, str | None]]:
         """What to ask for those who wait, and for those for whom it counts the MAC of their link."""
         batch: dict[tuple[bytes, int], tuple[Question, str | None]] = {}
+        links: dict[int, str | None] = {}
         for key in list(state.waiting):
             question = Question(unpack_address(key[0]))
+            interface = key[1]
             link = None
             if state.scope.kind is ScopeKind.ROUTER and question.mac is not None:
-                link = self._link_mac(state.number, key[1])
+                if interface not in links:
+                    links[interface] = self._link_mac(state.number, interface)
+                link = links[interface]
                 if link is None:
                     self._set_aside(state, key, "it is gone, or has no MAC of its own")
                     continue

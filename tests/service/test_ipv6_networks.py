@@ -14,6 +14,7 @@ from .agents import until
 from .conftest import Setting
 from .guests import Guest
 from .link_local import LinkLocalGuest, flags, ip, link_local, until_usable
+from .upstream import mark
 
 TAP = "tap0"
 
@@ -104,6 +105,31 @@ def test_the_same_guest_on_two_networks(own_setting: Setting) -> None:
         assert [guest.is_served() for guest in guests] == [True, True]
 
 
+def test_a_global_address_is_a_fixed_ip(own_setting: Setting) -> None:
+    """From such an address the same guest is found as any is; one that is not known is nobody, whatever its MAC."""
+    place = Place(own_setting)
+    place.add_tap(f"{METADATA_ADDRESS_V6}/128", "2001:db8::2/64")
+    guest = place.add_guest(5)
+    for last in (5, 6):
+        ip(guest.namespace, "addr", "add", f"2001:db8::{last}/64", "dev", "eth0", "nodad")
+    upstream = own_setting.upstream()
+    agent = own_setting.agent(upstream)
+    ports = own_setting.cloud.ports()
+    for item in ports:
+        if item["id"] == guest.guest.port.port_id:
+            item["fixed_ips"].append({"ip_address": "2001:DB8:0::5"})
+    agent.change_ports(ports)
+    with guest.connect("2001:db8::5") as wire:
+        wire.get("/global")
+        right = mark(guest.guest.instance_id, guest.guest.project_id, "2001:db8::5", "/global")
+        assert wire.answer().body == right
+    with guest.connect("2001:db8::6") as wire:
+        wire.get("/unknown")
+        assert wire.answer().status == 404
+    assert guest.is_served("/link-local")
+    assert upstream.asked("/unknown") == []
+
+
 def test_an_address_that_is_tentative(own_setting: Setting) -> None:
     """The listener is there before duplicate address detection ends, and serves as soon as it has ended."""
     place = Place(own_setting)
@@ -175,6 +201,7 @@ def test_an_interface_that_comes_goes_and_is_made_anew(own_setting: Setting) -> 
             agent.until_logged(f"interface {TAP} is gone or another one: closing", n)
             until(lambda: not connections(place), "end of the connections")
     assert len(indexes) == 3
+    assert len(agent.logged("ERROR")) == 1  # at the start
     assert len(agent.logged(rf"listening: .*{place.namespace}/{METADATA_ADDRESS}:80")) == 1
 
 
