@@ -17,6 +17,15 @@ FOLDER = Path(__file__).parent
 BYTE = "<byte>"
 FILL = "<fill>"
 
+# kind -> the lists of cases that its files may have; the key under which a case has its bytes.
+KINDS = {
+    "requests": (("accept", "refuse"), "head"),
+    "chunked": (("accept", "refuse"), "coded"),
+    "messages": (("messages",), "sent"),
+    "responses": (("accept", "refuse"), "head"),
+    "answers": (("answers",), "sent"),
+}
+
 Case = dict[str, Any]
 
 
@@ -33,6 +42,14 @@ def files(kind: str) -> list[Any]:
 def cases(kind: str, verdict: str) -> list[Case]:
     """All cases of a kind; verdict: the list that they are in, such as accept or refuse."""
     return [{"group": file["group"], **case} for file in files(kind) for case in file.get(verdict, ())]
+
+
+def groups(kind: str, verdict: str) -> dict[str, list[Case]]:
+    """The same by the name of their group; without groups that have none."""
+    found: dict[str, list[Case]] = {}
+    for case in cases(kind, verdict):
+        found.setdefault(case["group"], []).append(case)
+    return found
 
 
 def name_of(case: Case) -> str:
@@ -53,12 +70,16 @@ def numbers(ranges: str) -> list[int]:
     return found
 
 
-def variants(case: Case, key: str = "head") -> list[tuple[str, bytes]]:
-    """What a case stands for: (which, bytes). Most stand for one message; those with `bytes` for one for each byte."""
-    text = case[key]
+def filled(case: Case, text: str) -> str:
     if "fill" in case:
         filling, times = case["fill"]
         text = text.replace(FILL, filling * times)
+    return text
+
+
+def variants(case: Case, key: str = "head") -> list[tuple[str, bytes]]:
+    """What a case stands for: (which, bytes). Most stand for one message; those with `bytes` for one for each byte."""
+    text = filled(case, case[key])
     if "bytes" not in case:
         return [("", to_bytes(text))]
     return [(f"{byte:02X}", to_bytes(text.replace(BYTE, chr(byte)))) for byte in numbers(case["bytes"])]
