@@ -74,7 +74,9 @@ def test_no_case_is_another_one(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "verdict", "file"), lists(), ids=lambda value: value["group"] if isinstance(value, dict) else value
+    ("kind", "verdict", "file"),
+    lists(),
+    ids=lambda value: value["group"] if isinstance(value, dict) else value,
 )
 def test_every_case_says_all_that_it_must(kind: str, verdict: str, file: dict[str, Any]) -> None:
     assert set(file) <= {"group", "strict", *KINDS[kind][0]}

@@ -157,7 +157,9 @@ def test_messages(make_rig: Any, group: str, piece: int) -> None:
             wanted.append(("GET", "/next", b""))
         elif then == "waits":
             until(lambda: rig.stat("parked") == 0)
-            assert not re.search(rb"HTTP/1.[01]", pending(guest).replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""))
+            assert not re.search(
+                rb"HTTP/1.[01]", pending(guest).replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+            )
             assert guest.is_open()
         else:
             if then != "closes":
