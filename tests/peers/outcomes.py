@@ -43,9 +43,7 @@ def compared(right: Reading, read: Reading) -> str:
     if read.requests == right.requests:
         if right.refused == read.refused or (found and read.end == CLOSES and right.end == OPEN):
             return SAME
-        if found == 0 and not right.refused:
-            return read.end
-        return f"then {read.end}"
+        return f"then {read.end}" if found else read.end
     if found == 0:
         return read.end
     if len(right.requests) == 0:
@@ -58,10 +56,10 @@ def compared(right: Reading, read: Reading) -> str:
 def compared_answers(right: AnswerReading, read: AnswerReading) -> str:
     """As compared, for an answer; right.status 502 and no content: the upstream's answer is nonsense."""
     nonsense = right.status == 502 and right.end == REFUSES
-    if read.end in (REFUSES, WAITS) or read.status == 0:
+    if read.status == 0:
         return SAME if nonsense and read.end == REFUSES else read.end
     if nonsense:
-        return "reads it" if read.whole else "reads it, cut"
+        return "reads it" if read.whole else "reads the head"
     if (read.status, read.content, read.whole) == (right.status, right.content, right.whole):
         return SAME
     if read.status != right.status:

@@ -136,13 +136,15 @@ class Recorder:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            while await self.serve_one(reader, writer):
+            case = 0
+            while case := await self.serve_one(reader, writer, case):
                 pass
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
-    async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, case: int) -> int:
+        """case: of the request before on this connection. Returns that of this one, 0 for the end of the connection."""
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head[:-4].split(b"\r\n")
         method, target, _ = first.split(b" ", 2)
@@ -156,16 +158,18 @@ class Recorder:
                 pass
         else:
             content = await reader.readexactly(int(headers.get(b"content-length", b"0")))
-        self.requests.setdefault(int(headers[CASE]), []).append((method.decode("latin-1"), content))
+        # Bytes that go through a tunnel come without the header: they belong to who opened it.
+        case = int(headers.get(CASE, b"%d" % case))
+        self.requests.setdefault(case, []).append((method.decode("latin-1"), content))
         data, ends = self.answers.get(target, (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", False))
         writer.write(data)
         await writer.drain()
         if target not in self.answers:
-            return True
+            return case
         if not ends:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(reader.read(1), UPSTREAM_PATIENCE_S)
-        return False
+        return 0
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,7 @@ def reading(heard: Heard) -> Reading:
     requests = tuple(heard.requests)
     found = statuses(heard.data)
     if found and found[-1] >= 300 and len(found) > len(requests):
-        end = WAITS if found[-1] == 408 else str(found[-1])
+        end = WAITS if found[-1] in (408, 504) else str(found[-1])
     elif heard.seconds > PATIENCE_S * 0.9 and len(found) == len(requests):
         end = WAITS
     elif found:
