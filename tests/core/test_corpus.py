@@ -35,7 +35,7 @@ OPTIONAL: dict[str, dict[str, type]] = {
         "headers": list, "cut": bool,
     },
 }  # fmt: skip
-EVERYWHERE = {"name": str, "why": str, "fill": list, "bytes": str, "peers": str}
+EVERYWHERE = {"name": str, "why": str, "fill": list, "bytes": str, "peers": str, "varies": str}
 
 
 def lists() -> list[tuple[str, str, dict[str, Any]]]:

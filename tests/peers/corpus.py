@@ -1,4 +1,4 @@
-"""The corpus as messages that can be sent, with what is right for each: the test's own reading of the data, no parser's."""
+"""The corpus as messages that can be sent, with what is right for each: a reading of the data, by no parser."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class Answered:
     version: str
     ends: bool
     right: AnswerReading
+    later: bytes = b""
 
-    def asked(self) -> tuple[bytes, str, str, bool]:
-        return self.data, self.method, self.version, self.ends
+    def asked(self) -> tuple[bytes, bytes, str, str, bool]:
+        return self.data, self.later, self.method, self.version, self.ends
 
 
 def body_of(case: Case, head: bytes) -> tuple[bytes, bytes]:
@@ -70,7 +71,9 @@ def requests() -> Iterator[Sent]:
             yield Sent("requests", case, which, head + body, right)
     for case in cases("requests", "refuse"):
         for which, head in variants(case):
-            yield Sent("requests", case, which, head + to_bytes(case.get("body", "")), refused(case["status"]))
+            yield Sent(
+                "requests", case, which, head + to_bytes(case.get("body", "")), refused(case["status"])
+            )
     for verdict in ("accept", "refuse"):
         for case in cases("chunked", verdict):
             for which, coded in variants(case, "coded"):
@@ -130,6 +133,6 @@ def answers() -> Iterator[Answered]:
         if "content" in case:
             content = to_bytes(filled(case, case["content"]))
             right = AnswerReading(case["gets"], content, not case.get("cut", False))
-        data = sent + to_bytes(case.get("later", ""))
         method, version = case.get("method", "GET"), case.get("version", "1.1")
-        yield Answered("answers", case, which, data, method, version, case.get("ends", False), right)
+        later = to_bytes(case.get("later", ""))
+        yield Answered("answers", case, which, sent, method, version, case.get("ends", False), right, later)

@@ -9,8 +9,13 @@ OPEN = "open"  # at the end of a message
 REFUSES = "refuses"
 CLOSES = "closes"  # without an answer
 WAITS = "waits"  # for more
+PASSES = "passes it on"  # as it is, without a head
 
-SAME = "="
+# How a reading compares.
+SAME = "as we do"
+LAXER = "laxer"  # it takes what we refuse
+STRICTER = "stricter"  # it refuses what we take
+OTHER = "otherwise"  # both take it, for something else
 
 
 @dataclass(frozen=True)
@@ -36,34 +41,35 @@ class AnswerReading:
     end: str = OPEN
 
 
-def compared(right: Reading, read: Reading) -> str:
-    """SAME, or what was made of it instead. One refusal is as good as another; and whether a connection lives on after
-    its last request is not compared."""
-    found = len(read.requests)
+def compared(right: Reading, read: Reading) -> tuple[str, str]:
+    """(how it compares, what was made of it). One refusal is as good as another; and whether a connection lives on
+    after its last request is not compared."""
+    found, wanted = len(read.requests), len(right.requests)
     if read.requests == right.requests:
-        if right.refused == read.refused or (found and read.end == CLOSES and right.end == OPEN):
-            return SAME
-        return f"then {read.end}" if found else read.end
+        if right.refused == read.refused or (found and read.end == CLOSES):
+            return SAME, ""
+        return (LAXER if right.refused else STRICTER), f"then {read.end}" if found else read.end
+    if found == wanted:
+        return OTHER, "other content"
+    if found > wanted:
+        return LAXER, "reads it" if found == 1 else f"{found} requests"
     if found == 0:
-        return read.end
-    if len(right.requests) == 0:
-        return "reads it" if found == 1 else f"{found} requests"
-    if found != len(right.requests):
-        return f"{found} request{'s' if found > 1 else ''}" + (f", then {read.end}" if read.refused else "")
-    return "other content"
+        return STRICTER, read.end
+    return STRICTER, f"{found} request{'s' if found > 1 else ''}, then {read.end}"
 
 
-def compared_answers(right: AnswerReading, read: AnswerReading) -> str:
-    """As compared, for an answer; right.status 502 and no content: the upstream's answer is nonsense."""
-    nonsense = right.status == 502 and right.end == REFUSES
+def compared_answers(right: AnswerReading, read: AnswerReading) -> tuple[str, str]:
+    """As compared, for an answer; right.end REFUSES: the upstream's answer is nonsense."""
+    if right.end == REFUSES:
+        if read.status:
+            return LAXER, "reads it" if read.whole else "reads the head"
+        return (SAME, "") if read.end == REFUSES else (LAXER, read.end)
     if read.status == 0:
-        return SAME if nonsense and read.end == REFUSES else read.end
-    if nonsense:
-        return "reads it" if read.whole else "reads the head"
+        return STRICTER, read.end
     if (read.status, read.content, read.whole) == (right.status, right.content, right.whole):
-        return SAME
+        return SAME, ""
     if read.status != right.status:
-        return f"status {read.status}"
-    if read.content != right.content:
-        return "other content"
-    return "whole" if read.whole else "cut"
+        return OTHER, f"status {read.status}"
+    if read.whole and not right.whole:
+        return LAXER, "whole"
+    return (OTHER, "other content") if read.content != right.content else (STRICTER, "cut")

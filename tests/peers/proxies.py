@@ -23,11 +23,12 @@ from pathlib import Path
 
 from bench import processes
 
-from .outcomes import CLOSES, OPEN, REFUSES, WAITS, AnswerReading, Reading
+from .outcomes import CLOSES, OPEN, PASSES, REFUSES, WAITS, AnswerReading, Reading
 
 IDLE_S = 0.4  # after which a proxy ends an idle connection
 PATIENCE_S = 1.5  # for which a proxy waits for a request to become whole
 UPSTREAM_PATIENCE_S = 0.6  # for which the upstream leaves a connection open when it has answered
+LATER_S = 0.2  # until the upstream sends the rest, when it does not send all at once
 AT_ONCE = 300
 LONGEST_S = 20.0
 
@@ -129,10 +130,10 @@ def running(program: str, upstream: int) -> Iterator[int]:
 @dataclass
 class Recorder:
     """The upstream. requests: client's TCP port -> (method, content) of the requests that are whole. answers: target ->
-    (bytes, whether the connection ends behind them) for who does not get a plain answer."""
+    (bytes, more of them after a while, whether the connection ends then) for who does not get a plain answer."""
 
     requests: dict[int, list[tuple[str, bytes]]] = field(default_factory=dict)
-    answers: dict[bytes, tuple[bytes, bool]] = field(default_factory=dict)
+    answers: dict[bytes, tuple[bytes, bytes, bool]] = field(default_factory=dict)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
@@ -161,9 +162,14 @@ class Recorder:
         # Bytes that go through a tunnel come without the header: they belong to who opened it.
         case = int(headers.get(CASE, b"%d" % case))
         self.requests.setdefault(case, []).append((method.decode("latin-1"), content))
-        data, ends = self.answers.get(target, (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", False))
+        plain = (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"", False)
+        data, later, ends = self.answers.get(target, plain)
         writer.write(data)
         await writer.drain()
+        if later:
+            await asyncio.sleep(LATER_S)
+            writer.write(later)
+            await writer.drain()
         if target not in self.answers:
             return case
         if not ends:
@@ -174,7 +180,7 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Heard:
-    """What a client got until the end of its connection, after how long that was, and what of it reached the upstream."""
+    """What a client got until the end of its connection, after how long that was, and what reached the upstream."""
 
     requests: list[tuple[str, bytes]]
     data: bytes
@@ -260,7 +266,8 @@ def answer_reading(heard: Heard, method: str, sent: bytes) -> AnswerReading:
         head, end, rest = rest.partition(b"\r\n\r\n")
     match = STATUS.match(head)
     if match is None or not end:
-        return AnswerReading(0, b"", False, REFUSES)
+        # nginx takes what is no answer for one of HTTP/0.9, which is all content and no head.
+        return AnswerReading(0, b"", False, PASSES if heard.data else REFUSES)
     status = int(match[1])
     if status in (502, 504) and b" %d" % status not in sent:
         return AnswerReading(0, b"", False, REFUSES if status == 502 else WAITS)
@@ -283,12 +290,14 @@ def answer_reading(heard: Heard, method: str, sent: bytes) -> AnswerReading:
     return AnswerReading(status, rest, not heard.reset)
 
 
-async def _answers(program: str, messages: Sequence[tuple[bytes, str, str, bool]]) -> list[AnswerReading]:
+async def _answers(
+    program: str, messages: Sequence[tuple[bytes, bytes, str, str, bool]]
+) -> list[AnswerReading]:
     recorder = Recorder()
     asked: list[bytes] = []
-    for number, (data, method, http_version, ends) in enumerate(messages):
+    for number, (data, later, method, http_version, ends) in enumerate(messages):
         target = b"/%d" % number
-        recorder.answers[target] = (data, ends)
+        recorder.answers[target] = (data, later, ends)
         asked.append(
             b"%b %b HTTP/%b\r\nHost: h\r\nConnection: close\r\n\r\n"
             % (method.encode(), target, http_version.encode())
@@ -298,11 +307,12 @@ async def _answers(program: str, messages: Sequence[tuple[bytes, str, str, bool]
         with running(program, server.sockets[0].getsockname()[1]) as tcp_port:
             heard = await gathered(tcp_port, asked, recorder, AT_ONCE)
     return [
-        answer_reading(one, method, data) for one, (data, method, _, _) in zip(heard, messages, strict=True)
+        answer_reading(one, method, data)
+        for one, (data, _, method, _, _) in zip(heard, messages, strict=True)
     ]
 
 
-def answers(program: str, messages: Sequence[tuple[bytes, str, str, bool]]) -> list[AnswerReading]:
-    """What a client of this proxy gets when the upstream answers so: (bytes, method, the client's version of HTTP,
-    whether the connection ends behind them)."""
+def answers(program: str, messages: Sequence[tuple[bytes, bytes, str, str, bool]]) -> list[AnswerReading]:
+    """What a client of this proxy gets when the upstream answers so: (bytes, more of them after a while, method, the
+    client's version of HTTP, whether the connection ends then)."""
     return asyncio.run(_answers(program, messages))

@@ -19,10 +19,7 @@ def h11_requests(data: bytes) -> Reading:
         while True:
             event = connection.next_event()
             if event is h11.PAUSED:
-                if connection.their_state is not h11.DONE:
-                    return Reading(tuple(found), CLOSES)  # switched protocols, or must close
-                connection.start_next_cycle()
-                continue
+                return Reading(tuple(found), CLOSES)  # what follows is another protocol's
             if event is h11.NEED_DATA:
                 started = connection.their_state is not h11.IDLE or connection.trailing_data[0]
                 return Reading(tuple(found), WAITS if started else OPEN)
@@ -40,6 +37,8 @@ def h11_requests(data: bytes) -> Reading:
                 connection.send(h11.EndOfMessage())
                 if connection.our_state is h11.MUST_CLOSE:
                     return Reading(tuple(found), CLOSES)
+                if connection.their_state is h11.DONE:
+                    connection.start_next_cycle()
     except h11.RemoteProtocolError:
         return Reading(tuple(found), REFUSES)
 
