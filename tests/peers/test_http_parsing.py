@@ -85,12 +85,10 @@ def test_the_document_says_what_the_data_say(tool: ModuleType) -> None:
 @needs_proxies
 @pytest.mark.timeout(240)
 def test_the_document_is_what_the_peers_do(tool: ModuleType) -> None:
-    """A fresh run with these peers. Other versions may read some cases in another way, so their names are compared
-    only where they are the same peers; that the run itself is whole is seen with any."""
+    """A fresh run. Peers of other versions read some cases in another way: then most of it must still be so."""
     written = DOCUMENT.read_text(encoding="utf-8")
     fresh = tool.document(tool.measured())
     if tool.versions() not in written:
-        # Other peers: most of what the document says must still be so, or it is of no use to its readers.
         then = {(row[0], row[-1]) for row in rows_of(written)}
         now = {(row[0], row[-1]) for row in rows_of(fresh)}
         assert len(then & now) >= 0.7 * len(then | now), then ^ now
