@@ -9,7 +9,7 @@ import itertools
 import pytest
 
 from fastmeta._core import _build_request, _identity_block, _parse_request
-from tests.vectors import cases, to_bytes
+from tests.vectors import cases, heads
 
 ADDRESS = bytes(10) + b"\xff\xff" + bytes([10, 0, 0, 5])
 INSTANCE = "33333333-3333-4333-8333-333333333333"
@@ -88,18 +88,19 @@ def test_the_whole_head() -> None:
 
 @pytest.mark.parametrize("case", cases("requests", "accept"), ids=lambda case: case["name"].replace(" ", "-"))
 def test_every_valid_head_gives_a_valid_one_with_each_trusted_header_once(case: dict[str, str]) -> None:
-    head = _build_request(to_bytes(case["head"]), BLOCK, HOST)
-    read = _parse_request(head)
-    assert isinstance(read, dict)
-    assert read["length"] == len(head)
-    assert read["version"] == 11  # what our own side of the connection speaks
-    lines = lines_of(head)
-    assert lines[1:6] == [b"Host: " + HOST, *BLOCK.split(b"\r\n")[:-1]]
-    names = [folded(line) for line in lines[1:]]
-    for name in ("Host", *TRUSTED):
-        assert names.count(name.upper().replace("-", "_")) == 1
     ours = {name.upper().replace("-", "_") for name in ("Host", *TRUSTED, *ALLOWED)}
-    assert set(names) <= ours
+    for guests in heads(case):
+        head = _build_request(guests, BLOCK, HOST)
+        read = _parse_request(head)
+        assert isinstance(read, dict)
+        assert read["length"] == len(head)
+        assert read["version"] == 11  # what our own side of the connection speaks
+        lines = lines_of(head)
+        assert lines[1:6] == [b"Host: " + HOST, *BLOCK.split(b"\r\n")[:-1]]
+        names = [folded(line) for line in lines[1:]]
+        for name in ("Host", *TRUSTED):
+            assert names.count(name.upper().replace("-", "_")) == 1
+        assert set(names) <= ours
 
 
 @pytest.mark.parametrize("name", NEVER)
@@ -213,5 +214,8 @@ def test_the_connection_to_nova_is_not_the_guests() -> None:
 
 def test_only_of_a_valid_head() -> None:
     for case in cases("requests", "refuse"):
-        with pytest.raises(ValueError, match="no valid head"):
-            _build_request(to_bytes(case["head"]), BLOCK, HOST)
+        for head in heads(case):
+            if len(head) > 8192:
+                continue  # a loop's limit, which this hook has not
+            with pytest.raises(ValueError, match="no valid head"):
+                _build_request(head, BLOCK, HOST)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastmeta._core import _decode_chunked
-from tests.vectors import cases, name_of, to_bytes
+from tests.vectors import cases, filled, name_of, to_bytes, variants
 
 MORE, DONE, BAD = 0, 1, -1
 
@@ -22,38 +22,44 @@ def bytewise(data: bytes) -> list[bytes]:
     return [data[at : at + 1] for at in range(len(data))]
 
 
+def coded_of(case: dict[str, Any]) -> list[bytes]:
+    return [data for _, data in variants(case, "coded")]
+
+
 @pytest.mark.parametrize("case", ACCEPTED, ids=name_of)
 def test_accepted(case: dict[str, Any]) -> None:
-    coded, content = to_bytes(case["coded"]), to_bytes(case["content"])
-    assert _decode_chunked([coded]) == (content, DONE, 0)
-    assert _decode_chunked([coded + b"GET / HTTP/1.1"]) == (content, DONE, 14)
-    for length in range(len(coded)):
-        got, state, rest = _decode_chunked([coded[:length]])
-        assert (state, rest) == (MORE, 0), coded[:length]
-        assert content.startswith(got)
+    content = to_bytes(filled(case, case["content"]))
+    for coded in coded_of(case):
+        assert _decode_chunked([coded]) == (content, DONE, 0), coded
+        assert _decode_chunked([coded + b"GET / HTTP/1.1"]) == (content, DONE, 14)
+        for length in range(len(coded)):
+            got, state, rest = _decode_chunked([coded[:length]])
+            assert (state, rest) == (MORE, 0), coded[:length]
+            assert content.startswith(got)
 
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=name_of)
 def test_pieces_do_not_matter(case: dict[str, Any]) -> None:
-    coded, content = to_bytes(case["coded"]), to_bytes(case["content"])
-    for at in range(len(coded) + 1):
-        assert _decode_chunked([coded[:at], coded[at:]]) == (content, DONE, 0)
-        for second in range(at, len(coded) + 1, 3):
-            assert _decode_chunked([coded[:at], coded[at:second], coded[second:]]) == (content, DONE, 0)
-    assert _decode_chunked(bytewise(coded)) == (content, DONE, 0)
-    # Pieces behind the end are not touched: they are the next message's.
-    assert _decode_chunked([*bytewise(coded), b"next"]) == (content, DONE, 0)
+    content = to_bytes(filled(case, case["content"]))
+    for coded in coded_of(case):
+        for at in range(len(coded) + 1):
+            assert _decode_chunked([coded[:at], coded[at:]]) == (content, DONE, 0)
+            for second in range(at, min(len(coded), 200) + 1, 3):
+                assert _decode_chunked([coded[:at], coded[at:second], coded[second:]]) == (content, DONE, 0)
+        assert _decode_chunked(bytewise(coded)) == (content, DONE, 0)
+        # Pieces behind the end are not touched: they are the next message's.
+        assert _decode_chunked([*bytewise(coded), b"next"]) == (content, DONE, 0)
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=name_of)
 def test_refused(case: dict[str, Any]) -> None:
-    coded = to_bytes(case["coded"])
-    assert _decode_chunked([coded])[1] == BAD
-    assert _decode_chunked(bytewise(coded))[1] == BAD
-    for at in range(len(coded) + 1):
-        assert _decode_chunked([coded[:at], coded[at:]])[1] == BAD
-    for length in range(len(coded)):
-        assert _decode_chunked([coded[:length]])[1] != DONE
+    for coded in coded_of(case):
+        assert _decode_chunked([coded])[1] == BAD, coded
+        assert _decode_chunked(bytewise(coded))[1] == BAD
+        for at in range(len(coded) + 1):
+            assert _decode_chunked([coded[:at], coded[at:]])[1] == BAD
+        for length in range(len(coded)):
+            assert _decode_chunked([coded[:length]])[1] != DONE
 
 
 def accepted_bytes(start: bytes, end: bytes) -> set[int]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from fastmeta._core import _parse_request, _parse_response
-from tests.vectors import cases, to_bytes
+from tests.vectors import cases, heads
 
 PAGES = 5  # of memory that may be read, between the guards: more than the largest head
 SIZE = PAGES * mmap.PAGESIZE
@@ -57,19 +57,19 @@ def place(request: pytest.FixtureRequest, guarded: Guarded) -> Place:
 @pytest.mark.parametrize("kind", ["accept", "refuse"])
 def test_requests_and_all_of_their_prefixes(place: Place, kind: str) -> None:
     for case in cases("requests", kind):
-        head = to_bytes(case["head"])
-        for length in range(len(head) + 1):
-            assert _parse_request(place(head[:length])) == _parse_request(head[:length])
+        for head in heads(case):
+            for length in range(len(head) + 1):
+                assert _parse_request(place(head[:length])) == _parse_request(head[:length])
 
 
 @pytest.mark.parametrize("kind", ["accept", "refuse"])
 def test_responses_and_all_of_their_prefixes(place: Place, kind: str) -> None:
     for case in cases("responses", kind):
-        head = to_bytes(case["head"])
-        for to_head in (False, True):
+        for head in heads(case):
             for length in range(len(head) + 1):
-                read = _parse_response(place(head[:length]), to_head)
-                assert read == _parse_response(head[:length], to_head)
+                for to_head in (False, True):
+                    read = _parse_response(place(head[:length]), to_head)
+                    assert read == _parse_response(head[:length], to_head)
 
 
 NEARLY = [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastmeta._core import _parse_response
-from tests.vectors import cases, name_of, pairs, to_bytes
+from tests.vectors import cases, heads, name_of, pairs, to_bytes
 
 ACCEPTED = cases("responses", "accept")
 REFUSED = cases("responses", "refuse")
@@ -16,35 +16,36 @@ REFUSED = cases("responses", "refuse")
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=name_of)
 def test_accepted(case: dict[str, Any]) -> None:
-    head = to_bytes(case["head"])
-    read = _parse_response(head, case.get("to_head", False))
-    assert isinstance(read, dict), read
-    assert read["length"] == len(head)
+    to_head = case.get("to_head", False)
     wanted = dict(case["reads"])
     if "reason" in wanted:
         wanted["reason"] = to_bytes(wanted["reason"])
     if "headers" in wanted:
         wanted["headers"] = pairs(wanted["headers"])
-    assert {key: read[key] for key in wanted} == wanted
-    for rest in (b"H", b"\r\n", b"\n", head):
-        assert _parse_response(head + rest, case.get("to_head", False)) == read
+    for head in heads(case):
+        read = _parse_response(head, to_head)
+        assert isinstance(read, dict), (head, read)
+        assert read["length"] == len(head)
+        assert {key: read[key] for key in wanted} == wanted
+        for rest in (b"H", b"\r\n", b"\n", head):
+            assert _parse_response(head + rest, to_head) == read
 
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=name_of)
 def test_every_prefix_needs_more(case: dict[str, Any]) -> None:
-    head = to_bytes(case["head"])
-    for length in range(len(head)):
-        assert _parse_response(head[:length], case.get("to_head", False)) == 0, head[:length]
+    for head in heads(case):
+        for length in range(len(head)):
+            assert _parse_response(head[:length], case.get("to_head", False)) == 0, head[:length]
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=name_of)
 def test_refused(case: dict[str, Any]) -> None:
-    head = to_bytes(case["head"])
     to_head = case.get("to_head", False)
-    seen = [_parse_response(head[:length], to_head) for length in range(len(head) + 1)]
-    assert seen[-1] == 502
-    first = seen.index(502)
-    assert seen == [0] * first + [502] * (len(seen) - first)
+    for head in heads(case):
+        seen = [_parse_response(head[:length], to_head) for length in range(len(head) + 1)]
+        assert seen[-1] == 502, head
+        first = seen.index(502)
+        assert seen == [0] * first + [502] * (len(seen) - first)
 
 
 FRAMINGS = {
