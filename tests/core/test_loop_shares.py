@@ -225,6 +225,7 @@ def test_a_scope_fills_a_part_of_the_ring_only(make_rig):
     assert other.answer().status == 200
     assert first.answer().status == 200
     problem_of(rig, _core.PROBLEM_SCOPE_MISSES)
+    rig.wait_stat("parked", 0)
     assert rig.ask(address="127.0.0.3").status == 200
 
 
