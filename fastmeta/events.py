@@ -195,9 +195,13 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
 def request_line(request: Mapping[str, Any], scopes: Mapping[int, Scope]) -> str:
     """One finished request as a line of the access log. Times are milliseconds; - stands for what was not
     there."""
-    address = request["address"]
+    guest = "-"
+    if request["address"]:
+        guest = str(unpack_address(request["address"]))
+    if request["interface"]:  # of a link-local address: RFC 4007 section 11
+        guest += f"%{request['interface']}"
     return (
-        f"{scopes.get(request['scope'], '-')} {unpack_address(address) if address else '-'} "
+        f"{scopes.get(request['scope'], '-')} {guest} "
         f"instance {request['instance_id'] or '-'} "
         f'"{printable(request["method"])} {printable(request["target"])}" '
         f"{request['status']} {request['bytes']} bytes {_ms(request['total_us'])} ms "

@@ -91,6 +91,8 @@ def test_request_line() -> None:
     unknown = request_line(request(instance_id="", upstream_status=0, status=404, scope=9), SCOPES)
     assert unknown.startswith("- 10.0.0.5 instance - ")
     assert unknown.endswith("answered -)")
+    link_local = request(address=ipaddress.IPv6Address("fe80::5").packed, interface=7)
+    assert request_line(link_local, SCOPES).startswith(f"network {BLUE} fe80::5%7 instance instance-1 ")
 
 
 def test_guests_cannot_write_into_the_log() -> None:
