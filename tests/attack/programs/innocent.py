@@ -1,9 +1,9 @@
 """An innocent guest that asks who it is, over and over. Runs in a guest's namespace; needs only Python.
 
-Its one argument is JSON: own, what each of its answers begins with (and goes on with the target); pause, the seconds
-between two requests. One thread asks on a fresh connection each time, one on a connection that it keeps. It asks until
-its standard input ends. Lines on standard output are JSON, one every quarter of a second; the last one has the
-milliseconds that each request took.
+Its one argument is JSON: target, address and TCP port; own, what each of its answers begins with (and goes on with
+the request's target); pause, the seconds between two requests. One thread asks on a fresh connection each time, one on
+a connection that it keeps. It asks until its standard input ends. Lines on standard output are JSON, one every quarter of
+a second; the last one has the milliseconds that each request took.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ SHOWN = 10
 
 
 class Asker(threading.Thread):
-    def __init__(self, own: str, pause: float, *, kept: bool) -> None:
+    def __init__(self, server: tuple[str, int], own: str, pause: float, *, kept: bool) -> None:
         super().__init__(daemon=True)
+        self.server = server
         self.own = own
         self.pause = pause
         self.kept = kept
@@ -69,7 +70,7 @@ class Asker(threading.Thread):
                 self.reopened += 1
                 self.leave()
         if self.connection is None:
-            self.connection = http.client.HTTPConnection("169.254.169.254", timeout=TIMEOUT)
+            self.connection = http.client.HTTPConnection(*self.server, timeout=TIMEOUT)
         wrong = self.ask_on(self.connection, target)
         if not self.kept:
             self.leave()
@@ -108,7 +109,7 @@ def tell(askers: list[Asker], *, last: bool) -> None:
 
 def main() -> None:
     plan = json.loads(sys.argv[1])
-    askers = [Asker(plan["own"], plan["pause"], kept=kept) for kept in (False, True)]
+    askers = [Asker(tuple(plan["target"]), plan["own"], plan["pause"], kept=kept) for kept in (False, True)]
     for asker in askers:
         asker.start()
     ended = threading.Event()

@@ -1,0 +1,144 @@
+"""Slow guests: their heads never end, nor do their bodies, or they take their answers by the byte, or not at all."""
+
+from __future__ import annotations
+
+from ..service.agents import until
+from .field import (
+    ALLOWANCE,
+    CONNECTION,
+    LARGE,
+    MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_CONNECTIONS_PER_SCOPE,
+    MAX_GATHERED_BODIES,
+    MAX_PARKED_PER_SCOPE,
+    MAX_UPSTREAM_CONNECTIONS,
+    SMALL,
+    Attack,
+    Ground,
+    address_of,
+)
+
+SLOWHTTPTEST = ["slowhttptest", "-c", "1000", "-r", "500", "-l", "4"]
+URL = "http://169.254.169.254"
+LARGE_TARGET = "/large/20000000"
+
+
+def test_slow_heads(ground: Ground) -> None:
+    """slowhttptest -H: 1,000 connections of one address whose heads never end."""
+    # Each connection holds a part of a head; an address has 128 of them at most.
+    bound = MAX_CONNECTIONS_PER_ADDRESS * (CONNECTION + SMALL) + ALLOWANCE
+    with Attack(ground, "slow heads, one address", bound=bound) as attack:
+        slow = attack.start(*SLOWHTTPTEST, "-H", "-i", "1", "-u", f"{URL}/head")
+        attack.until_connected(MAX_CONNECTIONS_PER_ADDRESS)
+        attack.go_on(3)
+        slow.end()
+
+
+def test_slow_heads_of_many_addresses(ground: Ground) -> None:
+    """6,000 connections of 100 addresses, more than a scope may have: a byte each second."""
+    bound = MAX_CONNECTIONS_PER_SCOPE * (CONNECTION + SMALL) + ALLOWANCE
+    with Attack(ground, "slow heads, 100 addresses", bound=bound, head_timeout=4) as attack:
+        slow = attack.attacker(
+            first_source=address_of(0),
+            sources=100,
+            connections=6000,
+            again=True,
+            rate=3000,
+            send="GET / HTTP/1.1\r\nHost: a\r\nX-A: ",
+            then="a",
+            drip=1.0,
+        )
+        attack.until_connected(MAX_CONNECTIONS_PER_SCOPE - 200)
+        attack.go_on(4)
+        # Who is over its time is told so, the oldest make room.
+        until(lambda: slow.statuses().get("408", 0) + slow.get("closed"), "ends of slow heads")
+
+
+def test_slow_bodies(ground: Ground) -> None:
+    """slowhttptest -B: 1,000 connections whose bodies never end, once with small bodies and once with large ones."""
+    # An address may gather 16 bodies and may stream a few; the other connections have only their heads.
+    bound = 2 * MAX_CONNECTIONS_PER_ADDRESS * (CONNECTION + LARGE) + ALLOWANCE
+    with Attack(ground, "slow bodies, one address each", bound=bound, body_timeout=3) as attack:
+        slow = [
+            attack.start(*SLOWHTTPTEST, "-B", "-i", "1", "-s", size, "-u", f"{URL}/body", number=number)
+            for number, size in ((1, "8192"), (2, "500000"))
+        ]
+        attack.go_on(4)
+        for program in slow:
+            program.end()
+
+
+def test_slow_bodies_of_many_addresses(ground: Ground) -> None:
+    """4,000 connections of 100 addresses, half of them with bodies that are gathered, half with streamed ones."""
+    bound = (
+        2 * MAX_CONNECTIONS_PER_SCOPE * CONNECTION
+        + MAX_GATHERED_BODIES * (LARGE + SMALL)
+        + MAX_UPSTREAM_CONNECTIONS * (SMALL + LARGE)
+        + ALLOWANCE
+    )
+    with Attack(ground, "slow bodies, 100 addresses", bound=bound, body_timeout=3) as attack:
+        slow = [
+            attack.attacker(
+                number,
+                first_source=address_of(0),
+                sources=100,
+                connections=2000,
+                again=True,
+                rate=1000,
+                send=f"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n",
+                then="a",
+                drip=1.0,
+            )
+            for number, length in ((1, 60_000), (2, 1_000_000))
+        ]
+        attack.go_on(6)
+        for program in slow:
+            statuses = program.statuses()
+            assert set(statuses) <= {"408", "503"}, statuses
+            assert "408" in statuses, statuses
+            assert "503" in statuses, statuses
+
+
+def test_slow_reading(ground: Ground) -> None:
+    """slowhttptest -X: a large answer, three times, taken a few bytes a second; at the same time never taken at all, by
+    600 connections of the same address."""
+    # Who is answered has a place at Nova, an answer's part on its way, and its head; who waits for a place its head.
+    bound = (
+        MAX_UPSTREAM_CONNECTIONS * 2 * LARGE + MAX_CONNECTIONS_PER_ADDRESS * (CONNECTION + SMALL) + ALLOWANCE
+    )
+    with Attack(ground, "slow reading, one address", bound=bound, write_timeout=3) as attack:
+        slow = attack.start(
+            *SLOWHTTPTEST, *["-X", "-w", "10", "-y", "20", "-n", "1", "-z", "5", "-k", "3", "-u"], f"{URL}{LARGE_TARGET}"
+        )
+        attack.attacker(
+            connections=600, again=True, rate=500, receive_buffer=4096, read=False, send=get(LARGE_TARGET)
+        )
+        attack.go_on(4)
+        assert attack.nova.seen()["requests"]["large"] > 5
+        slow.end()
+
+
+def test_never_reading_from_many_addresses(ground: Ground) -> None:
+    """2,000 connections of 100 addresses in each of two networks, none of which takes its answer: other networks do not
+    notice, and nothing spins."""
+    bound = MAX_UPSTREAM_CONNECTIONS * 2 * LARGE + 2 * MAX_PARKED_PER_SCOPE * (CONNECTION + SMALL) + ALLOWANCE
+    with Attack(ground, "never reading, 100 addresses", bound=bound, neighbour=False) as attack:
+        for number in (1, 2):
+            attack.attacker(
+                number,
+                first_source=address_of(0),
+                sources=100,
+                connections=2000,
+                receive_buffer=4096,
+                read=False,
+                send=get(LARGE_TARGET),
+            )
+        attack.until_connected(3000)
+        attack.go_on(1)
+        with attack.nothing_spins():
+            attack.go_on(3)
+        assert attack.nova.seen()["requests"]["large"] > 100
+
+
+def get(target: str) -> str:
+    return f"GET {target} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n"
