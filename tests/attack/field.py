@@ -84,6 +84,11 @@ def address_of(index: int) -> str:
     return str(ipaddress.ip_address("10.1.0.0") + index)
 
 
+def get(target: str) -> str:
+    """A request of a hostile guest."""
+    return f"GET {target} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n"
+
+
 def _own_many(namespace: str, dhcp_namespace: str) -> None:
     """All of 10.1.0.0/16 is local to one namespace; the other one routes it there."""
 
@@ -113,6 +118,7 @@ class Figures:
     p50: float = 0.0
     p99: float = 0.0
     longest: float = 0.0
+    note: str = ""
 
 
 FIGURES: list[Figures] = []
@@ -229,6 +235,16 @@ class Attack:
             f"{used:.2f} s of CPU in {seconds:.2f} s in which there was little to do"
         )
 
+    def nothing_came_of(self, name: str) -> None:
+        """Nova has not seen a request whose target begins so, nor a byte of any body."""
+        seen = self.nova.seen()
+        assert name not in seen["requests"]
+        assert seen["body_bytes"] == 0
+
+    def note(self, text: str) -> None:
+        """What else is printed."""
+        self.figures.note = text
+
     def end_attackers(self) -> None:
         for program in self.programs:
             program.end()
@@ -291,5 +307,5 @@ def report() -> Iterator[str]:
     for row in FIGURES:
         yield (
             f"{row.name:42} {row.peak / MIB:5.1f} MiB {row.bound / MIB:5.0f} MiB {row.cpu:5.2f} s {row.seconds:4.1f} s"
-            f"   {row.asked:13} {row.failed:6} {row.p50:5.1f} ms {row.p99:5.1f} ms {row.longest:5.0f} ms"
+            f"   {row.asked:13} {row.failed:6} {row.p50:5.1f} ms {row.p99:5.1f} ms {row.longest:5.0f} ms  {row.note}"
         )

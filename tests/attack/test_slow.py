@@ -16,6 +16,7 @@ from .field import (
     Attack,
     Ground,
     address_of,
+    get,
 )
 
 SLOWHTTPTEST = ["slowhttptest", "-c", "1000", "-r", "500", "-l", "4"]
@@ -108,7 +109,9 @@ def test_slow_reading(ground: Ground) -> None:
     )
     with Attack(ground, "slow reading, one address", bound=bound, write_timeout=3) as attack:
         slow = attack.start(
-            *SLOWHTTPTEST, *["-X", "-w", "10", "-y", "20", "-n", "1", "-z", "5", "-k", "3", "-u"], f"{URL}{LARGE_TARGET}"
+            *SLOWHTTPTEST,
+            *["-X", "-w", "10", "-y", "20", "-n", "1", "-z", "5", "-k", "3"],
+            *["-u", f"{URL}{LARGE_TARGET}"],
         )
         attack.attacker(
             connections=600, again=True, rate=500, receive_buffer=4096, read=False, send=get(LARGE_TARGET)
@@ -131,6 +134,7 @@ def test_never_reading_from_many_addresses(ground: Ground) -> None:
                 connections=2000,
                 receive_buffer=4096,
                 read=False,
+                reset=True,
                 send=get(LARGE_TARGET),
             )
         attack.until_connected(3000)
@@ -138,7 +142,3 @@ def test_never_reading_from_many_addresses(ground: Ground) -> None:
         with attack.nothing_spins():
             attack.go_on(3)
         assert attack.nova.seen()["requests"]["large"] > 100
-
-
-def get(target: str) -> str:
-    return f"GET {target} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n"

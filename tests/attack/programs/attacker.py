@@ -57,7 +57,7 @@ class Plan:
     end_pause = 0.0
     """Seconds between that and the end."""
     reset = False
-    """The end is an RST."""
+    """The end is an RST, of all of them when we end ourselves, too."""
     again = False
     """A connection that has ended is followed by another one."""
     times = False
@@ -141,7 +141,7 @@ class Attacker:
     def finish(self) -> None:
         self.tell(last=True)
         for connection in list(self.connections.values()):
-            connection.socket.close()
+            self.close(connection)
 
     def tell(self, *, last: bool) -> None:
         line: dict[str, object] = {
@@ -294,14 +294,17 @@ class Attacker:
             self.end(number, connection)
 
     def end(self, number: int, connection: Connection) -> None:
-        if self.plan.reset:
-            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.counts["ended"] += 1
         self.forget(number, connection)
 
     def forget(self, number: int, connection: Connection) -> None:
         self.connecting.discard(number)
         del self.connections[number]
+        self.close(connection)
+
+    def close(self, connection: Connection) -> None:
+        if self.plan.reset:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.socket.close()
 
 

@@ -2,8 +2,8 @@
 
 Its one argument is JSON: target, address and TCP port; own, what each of its answers begins with (and goes on with
 the request's target); pause, the seconds between two requests. One thread asks on a fresh connection each time, one on
-a connection that it keeps. It asks until its standard input ends. Lines on standard output are JSON, one every quarter of
-a second; the last one has the milliseconds that each request took.
+a connection that it keeps. It asks until its standard input ends. Lines on standard output are JSON, one every quarter
+of a second; the last one has the milliseconds that each request took.
 """
 
 from __future__ import annotations
