@@ -9,6 +9,7 @@ cdef enum:
     UP_LONGEST_PAUSE_MS = 2000     # below half of park_timeout: who waits sees more than one try
     UP_READS = 4                   # of one connection in a turn
     UP_SHORTEST_CONNECT_MS = 500
+    UP_RECEIVE_BUFFER = 131072     # the kernel makes it twice that; netns/sockets.py has the same towards guests
 
 
 cdef void up_engage(LoopState *loop, Upstream *up, Guest *guest) noexcept nogil:
@@ -48,6 +49,7 @@ cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
     cdef Target *target = &loop.targets[loop.target_at]
     cdef uint64_t wait_ms
     cdef int on = 1
+    cdef int room = UP_RECEIVE_BUFFER
     cdef int error = 0
     cdef int fd = -1
     if loop.target_n:
@@ -76,6 +78,8 @@ cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
     at_count(&loop.counters.values[CT_UPSTREAM_CONNECTS], 1)
     at_count(&loop.counters.values[CT_UPSTREAM_CONNECTIONS], 1)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))   # costs only time if it fails
+    # Left to itself the kernel takes up to tcp_rmem[2], 32 MiB here and there, for a guest that does not read.
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room))
     if connect(fd, <const sockaddr *> &target.address, target.length) < 0:
         error = errno
     guest.phase = GS_CONNECT

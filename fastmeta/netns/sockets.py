@@ -18,6 +18,10 @@ those that talk."""
 DEFER_ACCEPT = 1
 """Seconds for which the kernel keeps a connection back until its first bytes arrive."""
 
+SEND_BUFFER = 128 * 1024
+"""Bytes of an answer that the kernel keeps for a guest that does not read (it makes it twice that); left to
+itself, net.ipv4.tcp_wmem allows it some MiB for each connection. core/upstream.pxi has the same towards Nova."""
+
 IP_FREEBIND = 15  # linux/in.h; the socket module does not have these two
 IPV6_FREEBIND = 78
 
@@ -73,7 +77,8 @@ def _open(
             target = (str(address), tcp_port, 0, _interface_index(interface) if interface else 0)
         else:
             listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        # Both are inherited by the connections that are accepted.
+        # All three are inherited by the connections that are accepted.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT)
         listener.bind(target)
