@@ -293,6 +293,12 @@ def peak(pid: int) -> int:
     return int(re.findall(r"VmHWM:\s+([0-9]+) kB", status)[0]) * KIB
 
 
+def kernel_memory() -> int:
+    """Bytes that all TCP connections of this machine, in whatever namespace, have in the kernel."""
+    found = re.findall(r"^TCP:.* mem ([0-9]+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
+    return int(found[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

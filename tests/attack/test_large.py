@@ -31,8 +31,8 @@ def test_bodies_of_10_gigabytes(ground: Ground) -> None:
 
 
 def test_chunked_bodies_without_end(ground: Ground) -> None:
-    """300 connections send chunk after chunk: those who may gather a body get 413 behind 64 KiB, the others 503 at once;
-    nothing of it goes to Nova."""
+    """300 connections send chunk after chunk: those who may gather a body get 413 behind 64 KiB, the others 503 at
+    once; nothing of it goes to Nova."""
     bound = MAX_CONNECTIONS_PER_ADDRESS * (CONNECTION + SMALL) + 16 * LARGE + ALLOWANCE
     with Attack(ground, "chunked bodies without end", bound=bound) as attack:
         chunk = "x" * 1000

@@ -12,11 +12,13 @@ from .field import (
     MAX_GATHERED_BODIES,
     MAX_PARKED_PER_SCOPE,
     MAX_UPSTREAM_CONNECTIONS,
+    MIB,
     SMALL,
     Attack,
     Ground,
     address_of,
     get,
+    kernel_memory,
 )
 
 SLOWHTTPTEST = ["slowhttptest", "-c", "1000", "-r", "500", "-l", "4"]
@@ -142,3 +144,32 @@ def test_never_reading_from_many_addresses(ground: Ground) -> None:
         with attack.nothing_spins():
             attack.go_on(3)
         assert attack.nova.seen()["requests"]["large"] > 100
+
+
+def test_reading_no_more(ground: Ground) -> None:
+    """200 guests read the first 8 MB of an answer as fast as they can, which makes the kernel give their connections
+    large buffers, and then no more: what it keeps of the answers is bounded all the same."""
+    # Of an answer 256 KiB towards the guest and 256 KiB from Nova, and in guests and Nova, which are on this machine
+    # too, not quite 512 KiB. Left to itself the kernel kept 1.7 GiB.
+    count = 200
+    kernel_bound = count * 3 * MIB // 2
+    with Attack(ground, "reading no more", bound=count * 2 * LARGE + ALLOWANCE, neighbour=False) as attack:
+        before = kernel_memory()
+        readers = [
+            attack.attacker(
+                number,
+                first_source=address_of(0),
+                sources=100,
+                connections=count // 2,
+                receive_buffer=200_000,
+                read_bytes=8_000_000,
+                reset=True,
+                send=get("/large/60000000"),
+            )
+            for number in (1, 2)
+        ]
+        until(lambda: sum(reader.get("stopped_reading") for reader in readers) > count // 2, "reading")
+        attack.go_on(2)
+        kernel = kernel_memory() - before
+        attack.note(f"{kernel / MIB:.0f} of {kernel_bound / MIB:.0f} MiB of the kernel's")
+        assert kernel < kernel_bound

@@ -51,6 +51,8 @@ class Plan:
     drip = 0.0
     """Seconds between two of those; 0: none."""
     read = True
+    read_bytes = 0
+    """With read: a connection that has read so many reads no more; 0: no bound."""
     receive_buffer = 0
     end_after = ""
     """connected, sent or answered: when we end a connection; else never."""
@@ -71,13 +73,14 @@ class Plan:
 
 
 class Connection:
-    __slots__ = ("answered", "began", "ending", "sent", "socket", "tail", "unsent")
+    __slots__ = ("answered", "began", "ending", "read", "sent", "socket", "tail", "unsent")
 
     def __init__(self, own: socket.socket, now: float, begin: bytes) -> None:
         self.socket = own
         self.began = now
         self.unsent = begin
         self.sent = False
+        self.read = 0
         self.answered = False
         self.ending = False
         self.tail = b""
@@ -268,6 +271,10 @@ class Attacker:
             self.forget(number, connection)
             return
         self.counts["bytes_read"] += len(data)
+        connection.read += len(data)
+        if self.plan.read_bytes and connection.read >= self.plan.read_bytes:
+            self.counts["stopped_reading"] += 1
+            self.epoll.modify(number, select.EPOLLRDHUP)
         # A whole status line is longer than the tail, so none is counted twice.
         window = connection.tail + data
         for status in STATUS.findall(window):

@@ -15,6 +15,7 @@ import collections
 import hashlib
 import hmac
 import json
+import socket
 import sys
 
 PIECE = 65536
@@ -131,8 +132,12 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     nova = Nova(sys.argv[1].encode())
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(nova), "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    listener = socket.socket()
+    # What the kernel keeps of answers is to be the agent's part, not ours.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
+    listener.bind(("127.0.0.1", 0))
+    await loop.create_server(lambda: Connection(nova), sock=listener, backlog=1024)
+    print(listener.getsockname()[1], flush=True)
     ended = asyncio.Event()
 
     def control() -> None:
