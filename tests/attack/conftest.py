@@ -13,7 +13,8 @@ import pytest
 from fastmeta.lab.namespaces import NETNS_FOLDER
 from fastmeta.lab.topology import Lab
 
-from .field import FIGURES, Ground, report
+from .field import Ground
+from .measure import FIGURES, report
 
 
 @pytest.fixture(scope="package")

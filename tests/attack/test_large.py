@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 
 from ..service.agents import until
-from .field import ALLOWANCE, CONNECTION, LARGE, MAX_CONNECTIONS_PER_ADDRESS, MIB, SMALL, Attack, Ground
+from .field import ALLOWANCE, CONNECTION, LARGE, MAX_CONNECTIONS_PER_ADDRESS, SMALL, Attack, Ground
+from .measure import MIB
 from .programs_kit import Teller
 
 GIGABYTE = 1_000_000_000

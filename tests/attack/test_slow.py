@@ -12,14 +12,13 @@ from .field import (
     MAX_GATHERED_BODIES,
     MAX_PARKED_PER_SCOPE,
     MAX_UPSTREAM_CONNECTIONS,
-    MIB,
     SMALL,
     Attack,
     Ground,
     address_of,
     get,
-    kernel_memory,
 )
+from .measure import MIB, kernel_memory
 
 SLOWHTTPTEST = ["slowhttptest", "-c", "1000", "-r", "500", "-l", "4"]
 URL = "http://169.254.169.254"
