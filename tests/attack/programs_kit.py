@@ -75,6 +75,7 @@ class Teller(Program):
     def __init__(self, name: str, *arguments: object, namespace: str | None = None) -> None:
         shown = [item if isinstance(item, str) else json.dumps(item) for item in arguments]
         super().__init__([sys.executable, str(PROGRAMS / name), *shown], namespace=namespace, told=True)
+        self.first: dict[str, Any] = {}
         self.line: dict[str, Any] = {}
         self.thread = threading.Thread(target=self._read, name=name)
         self.thread.start()
@@ -83,6 +84,7 @@ class Teller(Program):
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.line = json.loads(line)
+            self.first = self.first or self.line
 
     def read_rest(self) -> None:
         self.thread.join(END)

@@ -167,6 +167,11 @@ class Siege(ABC):
             f"descriptors as at the start: {self.descriptors_before}, not {self.descriptors()}",
         )
 
+        self.judge_end()
+
+    def judge_end(self) -> None:  # noqa: B027 - most have nothing to add
+        """Looks for what may be left, when all others have gone."""
+
     def _judge_innocents(self) -> None:
         times: list[float] = []
         for asker in self.askers:

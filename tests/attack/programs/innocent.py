@@ -1,9 +1,10 @@
 """An innocent guest that asks who it is, over and over. Runs in a guest's namespace; needs only Python.
 
-Its one argument is JSON: target, address and TCP port; own, what each of its answers begins with (and goes on with
-the request's target); pause, the seconds between two requests. One thread asks on a fresh connection each time, one on
-a connection that it keeps. It asks until its standard input ends. Lines on standard output are JSON, one every quarter
-of a second; the last one has the milliseconds that each request took.
+Its one argument is JSON: target, address and TCP port; source, its own address, if the kernel is not to choose; own,
+what each of its answers begins with (and goes on with the request's target); pause, the seconds between two requests.
+One thread asks on a fresh connection each time, one on a connection that it keeps. It asks until its standard input
+ends. Lines on standard output are JSON, one every quarter of a second; the last one has the milliseconds that each
+request took.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import sys
 import threading
 import time
+from typing import Any
 
 TIMEOUT = 10.0
 """Seconds that cloud-init waits, and so do we."""
@@ -21,11 +23,12 @@ SHOWN = 10
 
 
 class Asker(threading.Thread):
-    def __init__(self, server: tuple[str, int], own: str, pause: float, *, kept: bool) -> None:
+    def __init__(self, plan: dict[str, Any], *, kept: bool) -> None:
         super().__init__(daemon=True)
-        self.server = server
-        self.own = own
-        self.pause = pause
+        self.server = plan["target"]
+        self.source = (plan["source"], 0) if "source" in plan else None
+        self.own = plan["own"]
+        self.pause = plan["pause"]
         self.kept = kept
         self.name = "kept" if kept else "fresh"
         self.stop = threading.Event()
@@ -70,7 +73,9 @@ class Asker(threading.Thread):
                 self.reopened += 1
                 self.leave()
         if self.connection is None:
-            self.connection = http.client.HTTPConnection(*self.server, timeout=TIMEOUT)
+            self.connection = http.client.HTTPConnection(
+                *self.server, timeout=TIMEOUT, source_address=self.source
+            )
         wrong = self.ask_on(self.connection, target)
         if not self.kept:
             self.leave()
@@ -109,7 +114,7 @@ def tell(askers: list[Asker], *, last: bool) -> None:
 
 def main() -> None:
     plan = json.loads(sys.argv[1])
-    askers = [Asker(tuple(plan["target"]), plan["own"], plan["pause"], kept=kept) for kept in (False, True)]
+    askers = [Asker(plan, kept=kept) for kept in (False, True)]
     for asker in askers:
         asker.start()
     ended = threading.Event()
