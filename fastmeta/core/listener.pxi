@@ -6,17 +6,6 @@ cdef enum:
     LN_PAUSE_MS = 100              # without descriptors
 
 
-cdef bint ln_make_room(LoopState *loop) noexcept nogil:
-    """Closes one connection that does nothing: the oldest idle guest's, else an unused one to Nova."""
-    if not ls_is_empty(&loop.idle_guests):
-        gs_close(loop, <Guest *> loop.idle_guests.next.owner, CE_EVICTED, False)
-        return True
-    if not ls_is_empty(&loop.idle):
-        up_close(loop, <Upstream *> loop.idle.previous.owner)
-        return True
-    return False
-
-
 cdef void ln_pause(LoopState *loop, Listener *listener) noexcept nogil:
     """Leaves new connections in the kernel's queue for a while, instead of spinning on them."""
     if not listener.paused:
@@ -26,11 +15,14 @@ cdef void ln_pause(LoopState *loop, Listener *listener) noexcept nogil:
 
 
 cdef void ln_resume(LoopState *loop) noexcept nogil:
-    """Accepts again everywhere."""
+    """Accepts again everywhere, and lets those who wait for a place at Nova try again."""
     cdef Link *at = loop.scopes.next
     cdef Link *inner
     cdef Scope *scope
     cdef Listener *listener
+    if loop.starved:
+        loop.starved = False
+        loop.pump_wanted = True
     while at != &loop.scopes:
         scope = <Scope *> at.owner
         at = at.next
@@ -113,7 +105,7 @@ cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
             return False
         if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
             rg_problem(loop, PR_DESCRIPTORS, error, listener.scope.number, listener.number)
-            if not ln_make_room(loop):
+            if not up_make_room(loop):
                 ln_pause(loop, listener)
             return False
         # accept(2): errors of the connection itself are reported here too, and mean only that one.

@@ -262,6 +262,7 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
         return errno
     if st_watch(loop, &loop.mailbox_socket, EPOLLIN) < 0 or st_watch(loop, &loop.clock, EPOLLIN) < 0:
         return errno
+    up_save_spares(loop)
     st_read_clock(loop)
     return 0
 
@@ -270,6 +271,9 @@ cdef void lp_free(LoopState *loop) noexcept nogil:
     """Everything that lp_init made; the loop does not run (any more)."""
     if loop.scopes.next is not NULL:
         lp_clear(loop)
+    while loop.spare_n:
+        loop.spare_n -= 1
+        close(loop.spares[loop.spare_n])
     if loop.epoll >= 0:
         close(loop.epoll)
     if loop.notify >= 0:

@@ -96,7 +96,7 @@ cdef void up_pump(LoopState *loop) noexcept nogil:
     """Gives places to those who wait. While Nova is away one of them at a time tries whether it is back."""
     cdef Guest *guest
     loop.pump_wanted = False
-    while not ls_is_empty(&loop.round):
+    while not ls_is_empty(&loop.round) and not loop.starved:
         if loop.away and (loop.probing or loop.retry.link.next is not NULL):
             return
         if not loop.away and loop.busy_n + loop.released_n >= loop.settings.max_upstream_connections:

@@ -286,6 +286,7 @@ cdef struct Settings:
 
 cdef enum:
     MAX_EVENTS = 256           # of a batch
+    UP_SPARES = 16
     SCOPE_BUCKETS = 1024
     PROBLEM_CODES = 32
     SCRATCH = 98304            # more than a head and the largest gathered body
@@ -342,6 +343,9 @@ cdef struct LoopState:
     bint away                  # the upstream does not take connections
     bint probing               # one request tries whether it does again
     uint32_t failures          # in a row
+    bint starved               # no descriptor is left for a connection to Nova
+    int spares[UP_SPARES]      # descriptors that are kept for one: else guests could take all of them
+    uint32_t spare_n
     bint pump_wanted           # guests may have a place now
     bint batch_full            # epoll had perhaps more to report than there was room for
     Timer retry

@@ -9,6 +9,8 @@ cdef enum:
     UP_LONGEST_PAUSE_MS = 2000     # below half of park_timeout: who waits sees more than one try
     UP_READS = 4                   # of one connection in a turn
     UP_SHORTEST_CONNECT_MS = 500
+    UP_SOCKET_TRIES = 3            # without descriptors
+    UP_STARVED_MS = 100
     UP_RECEIVE_BUFFER = 131072     # the kernel makes it twice that; netns/sockets.py has the same towards guests
 
 
@@ -43,6 +45,61 @@ cdef inline void up_disengage(LoopState *loop, Upstream *up) noexcept nogil:
         loop.streams_n -= 1
 
 
+cdef bint up_make_room(LoopState *loop) noexcept nogil:
+    """Closes one connection that does nothing: the oldest idle guest's, else an unused one to Nova."""
+    if not ls_is_empty(&loop.idle_guests):
+        gs_close(loop, <Guest *> loop.idle_guests.next.owner, CE_EVICTED, False)
+        return True
+    if not ls_is_empty(&loop.idle):
+        up_close(loop, <Upstream *> loop.idle.previous.owner)
+        return True
+    return False
+
+
+cdef int up_socket(LoopState *loop, int family) noexcept nogil:
+    """A socket for a connection to Nova, or -errno. Without descriptors a spare one goes for it, or who is idle."""
+    cdef int tries = 0
+    cdef int error
+    cdef int fd
+    while True:
+        fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        if by_likely(fd >= 0):
+            return fd
+        error = errno
+        if (error != EMFILE and error != ENFILE) or tries == UP_SOCKET_TRIES:
+            return -error
+        rg_problem(loop, PR_DESCRIPTORS, error, 0, 0)
+        tries += 1
+        if loop.spare_n:
+            loop.spare_n -= 1
+            close(loop.spares[loop.spare_n])
+        elif not up_make_room(loop):
+            return -error
+
+
+cdef void up_save_spares(LoopState *loop) noexcept nogil:
+    """Keeps descriptors for connections to Nova, as far as there are any."""
+    cdef int fd
+    while loop.spare_n < UP_SPARES:
+        fd = eventfd(0, EFD_CLOEXEC)
+        if fd < 0:
+            return
+        loop.spares[loop.spare_n] = fd
+        loop.spare_n += 1
+
+
+cdef void up_starved(LoopState *loop, Guest *guest) noexcept nogil:
+    """No descriptor is left, which is not Nova's fault: the request waits, as for a place, until a connection to Nova
+    ends, or a little."""
+    loop.probing = False
+    if not loop.starved:
+        loop.starved = True
+        tm_set(loop, &loop.accept, loop, loop.now_ms + UP_STARVED_MS)
+    guest.phase = GS_PLACE
+    pl_wait(loop, guest)
+    gs_park(loop, guest, loop.away)
+
+
 cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
     """Opens a connection for guest; sends the request at once when the kernel connects at once."""
     cdef Upstream *up
@@ -51,13 +108,14 @@ cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
     cdef int on = 1
     cdef int room = UP_RECEIVE_BUFFER
     cdef int error = 0
-    cdef int fd = -1
+    cdef int fd = -EAFNOSUPPORT
     if loop.target_n:
-        fd = socket(target.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        fd = up_socket(loop, target.address.ss_family)
     if fd < 0:
-        error = errno if loop.target_n else EAFNOSUPPORT
+        error = -fd
         if error == EMFILE or error == ENFILE:
-            rg_problem(loop, PR_DESCRIPTORS, error, 0, 0)
+            up_starved(loop, guest)
+            return
         up_failed(loop, error, loop.probing)
         ex_place(loop, guest)
         return
@@ -182,6 +240,9 @@ cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
     st_unwatch(loop, &up.socket)
     close(up.socket.fd)
     up.socket.fd = -1
+    loop.starved = False
+    if by_unlikely(loop.spare_n < UP_SPARES):
+        up_save_spares(loop)
     ls_insert(&loop.dead_upstreams, &up.link, up)
     at_uncount(&loop.counters.values[CT_UPSTREAM_CONNECTIONS], 1)
 
@@ -194,6 +255,7 @@ cdef void up_release(LoopState *loop, Upstream *up) noexcept nogil:
         return
     ls_remove(&up.link)
     up_disengage(loop, up)
+    loop.starved = False
     loop.released_n += 1
     at_count(&loop.counters.values[CT_UPSTREAM_IDLE], 1)
     up.phase = UP_RELEASED
