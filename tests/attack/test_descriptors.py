@@ -24,7 +24,7 @@ def test_descriptors_run_out(ground: Ground) -> None:
     with Attack(ground, "no descriptors", bound=bound) as attack:
         take_descriptors(attack)
         holders = attack.attacker(
-            first_source=address_of(0), sources=50, connections=100, reset=True, send=get("/slow/4")
+            first_source=address_of(0), sources=50, connections=100, reset=True, send=get("/slow/2")
         )
         attack.agent.until_logged("no descriptors are left")
         with attack.nothing_spins():
