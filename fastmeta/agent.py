@@ -30,6 +30,9 @@ LOG = logging.getLogger(__name__)
 FEW_CONNECTIONS = 1000
 """Fewer connections than this are too few for a storm of booting guests: said as a warning."""
 
+_PARTS = {"max_connections_per_scope": 4, "max_connections_per_address": 32}
+"""One part in so many of the connections, where descriptors do not allow as many as the options do."""
+
 REQUESTS_OF_A_BOOT = 29
 """That cloud-init makes, of OpenStack's and EC2's metadata together, in a second or two."""
 
@@ -144,6 +147,10 @@ class Agent:
         )
         wanted = settings["max_connections"]
         settings["max_connections"] = min(wanted, allowed)
+        if allowed < wanted:
+            # What one network or guest may have must not be more than there is.
+            for name, part in _PARTS.items():
+                settings[name] = min(settings[name], max(1, allowed // part))
         LOG.log(
             logging.WARNING if allowed < FEW_CONNECTIONS else logging.INFO,
             "%d descriptors (LimitNOFILE) allow %d connections of guests; at most %d are taken "
