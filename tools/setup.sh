@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 venv=$1
 what=${2:-}
 
-packages=(python3-venv python3-dev gcc libc6-dev libssl-dev iproute2 iptables curl util-linux)
+packages=(python3-venv python3-dev gcc libc6-dev libssl-dev iproute2 iptables curl slowhttptest util-linux)
 [ "$what" = bench ] && packages=(gcc libc6-dev haproxy nginx-light strace valgrind)
 
 missing=()

@@ -44,3 +44,23 @@ def test_idle_connections_give_their_descriptors(ground: Ground) -> None:
         attack.agent.until_logged("no descriptors are left")
         attack.go_on(3)
         until(lambda: idle.get("closed") > 100, "idle connections that were closed")
+
+
+def test_few_descriptors_from_the_start(ground: Ground) -> None:
+    """The service may have 400 descriptors, and 300 requests of one network hang: it gets its part, not all of them."""
+    bound = 200 * (CONNECTION + SMALL) + ALLOWANCE
+    options = {"neighbour": False, "prefix": ["prlimit", "--nofile=400:400"]}
+    with Attack(ground, "400 descriptors", bound=bound, **options) as attack:
+        holders = attack.attacker(
+            first_source=address_of(0),
+            sources=100,
+            connections=300,
+            again=True,
+            rate=300,
+            reset=True,
+            send=get("/slow/3"),
+            end_after="answered",
+        )
+        until(lambda: holders.statuses().get("503", 0) > 100, "refusals")
+        attack.go_on(3)
+        until(lambda: holders.statuses().get("200", 0) > 10, "answers")
