@@ -19,6 +19,7 @@ import socket
 import sys
 
 PIECE = 65536
+COMPLAINTS = 10
 
 
 class Nova:
@@ -88,11 +89,15 @@ class Connection(asyncio.Protocol):
         self.body_left = int(self.headers.get("content-length", "0")) - len(rest)
         self.nova.body_bytes += len(rest)
         if self.headers.get("x-instance-id-signature") != self.nova.signature(self.headers["x-instance-id"]):
-            self.nova.wrong.append(f"the signature is wrong: {head!r}")
+            self.complain(f"the signature is wrong: {head!r}")
         if self.body_left < 0:
-            self.nova.wrong.append(f"bytes behind a request: {head!r}")
+            self.complain(f"bytes behind a request: {head!r}")
         if self.body_left == 0:
             self.answer()
+
+    def complain(self, text: str) -> None:
+        if len(self.nova.wrong) < COMPLAINTS:
+            self.nova.wrong.append(text)
 
     def answer(self) -> None:
         _, kind, *rest = self.target.split("/")
