@@ -21,6 +21,8 @@ from .programs_kit import Nova, Program, Teller
 IDLE_CPU = 0.2
 """Part of a second that may be used in a second in which only the innocent ask: about 0.02 is usual, and who spins
 uses all of it."""
+OTHERS = 40
+"""Connections of the innocent, theirs to Nova, and what Python opens for a moment."""
 
 
 class Siege(ABC):
@@ -34,6 +36,7 @@ class Siege(ABC):
         self.stack = ExitStack()
         self.programs: list[Teller] = []
         self.askers: list[Teller] = []
+        self.most_descriptors = 0
 
     def __enter__(self) -> Self:
         with self.stack:
@@ -115,7 +118,14 @@ class Siege(ABC):
         """Lets the attack go on for so long, and until the innocent have got answers meanwhile."""
         end = time.monotonic() + seconds
         self.until_asked(5)
-        time.sleep(max(0.0, end - time.monotonic()))
+        while (left := end - time.monotonic()) > 0:
+            self.most_descriptors = max(self.descriptors(), self.most_descriptors)
+            time.sleep(min(left, 0.1))
+
+    def connections_were(self, most: int, *, least: int = 0) -> None:
+        """As many of them as this were there at a time, of hostile guests and, of those, to Nova; seen by go_on()."""
+        seen = self.most_descriptors - self.descriptors_before
+        assert least <= seen <= most + OTHERS, seen
 
     @contextlib.contextmanager
     def nothing_spins(self) -> Iterator[None]:

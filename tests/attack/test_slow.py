@@ -18,6 +18,7 @@ from .field import (
     get,
 )
 from .measure import MIB, kernel_memory
+from .siege import OTHERS
 
 SLOWHTTPTEST = ["slowhttptest", "-c", "1000", "-r", "500", "-l", "4"]
 URL = "http://169.254.169.254"
@@ -32,6 +33,7 @@ def test_slow_heads(ground: Ground) -> None:
         slow = attack.start(*SLOWHTTPTEST, "-H", "-i", "1", "-u", f"{URL}/head")
         attack.until_connected(MAX_CONNECTIONS_PER_ADDRESS)
         attack.go_on(3)
+        attack.connections_were(MAX_CONNECTIONS_PER_ADDRESS, least=MAX_CONNECTIONS_PER_ADDRESS)
         slow.end()
 
 
@@ -51,13 +53,14 @@ def test_slow_heads_of_many_addresses(ground: Ground) -> None:
         )
         attack.until_connected(MAX_CONNECTIONS_PER_SCOPE - 200)
         attack.go_on(4)
+        attack.connections_were(MAX_CONNECTIONS_PER_SCOPE, least=MAX_CONNECTIONS_PER_SCOPE - 200)
         # Who is over its time is told so, the oldest make room.
         until(lambda: slow.statuses().get("408", 0) + slow.get("closed"), "ends of slow heads")
 
 
 def test_slow_bodies(ground: Ground) -> None:
     """slowhttptest -B: 1,000 connections whose bodies never end, once with small bodies and once with large ones."""
-    # An address may gather 16 bodies and may stream a few; the other connections have only their heads.
+    # Of an address few bodies are gathered or streamed; whoever is refused has only a head.
     bound = 2 * MAX_CONNECTIONS_PER_ADDRESS * (CONNECTION + LARGE) + ALLOWANCE
     with Attack(ground, "slow bodies, one address each", bound=bound, body_timeout=3) as attack:
         slow = [
@@ -65,6 +68,8 @@ def test_slow_bodies(ground: Ground) -> None:
             for number, size in ((1, "8192"), (2, "500000"))
         ]
         attack.go_on(4)
+        # 16 bodies are gathered; 24 are streamed, each on a connection to Nova; the others are refused.
+        attack.connections_were(2 * MAX_CONNECTIONS_PER_ADDRESS + 24, least=16 + 2 * 24)
         for program in slow:
             program.end()
 
@@ -93,6 +98,8 @@ def test_slow_bodies_of_many_addresses(ground: Ground) -> None:
             for number, length in ((1, 60_000), (2, 1_000_000))
         ]
         attack.go_on(6)
+        # Streamed ones have an eighth of the places at Nova, those that are gathered have none.
+        assert attack.nova.seen()["most_connections"] <= MAX_UPSTREAM_CONNECTIONS // 8 + OTHERS
         for program in slow:
             statuses = program.statuses()
             assert set(statuses) <= {"408", "503"}, statuses
@@ -117,7 +124,9 @@ def test_slow_reading(ground: Ground) -> None:
             connections=600, again=True, rate=500, receive_buffer=4096, read=False, send=get(LARGE_TARGET)
         )
         attack.go_on(4)
-        assert attack.nova.seen()["requests"]["large"] > 5
+        attack.connections_were(
+            MAX_CONNECTIONS_PER_ADDRESS + MAX_UPSTREAM_CONNECTIONS // 5, least=MAX_CONNECTIONS_PER_ADDRESS
+        )
         slow.end()
 
 
@@ -141,7 +150,9 @@ def test_never_reading_from_many_addresses(ground: Ground) -> None:
         attack.go_on(1)
         with attack.nothing_spins():
             attack.go_on(3)
-        assert attack.nova.seen()["requests"]["large"] > 100
+        seen = attack.nova.seen()
+        assert seen["requests"]["large"] > 100
+        assert seen["most_connections"] <= MAX_UPSTREAM_CONNECTIONS
 
 
 def test_reading_no_more(ground: Ground) -> None:
