@@ -26,7 +26,7 @@ SMALL = 20 * KIB
 """A buffer of 16 KiB with the table of its head: a request, the first part of an answer."""
 LARGE = 68 * KIB
 """The same of 64 KiB: a gathered body, further parts of an answer."""
-ADDRESS = 512
+ADDRESS = 1280
 """An address of a scope that is known, known to be nobody's, or asked for."""
 ALLOWANCE = 10 * MIB
 """What does not depend on the attack: Python's objects for the misses under way and its log's lines, kept buffers."""
