@@ -20,6 +20,8 @@ from .siege import Siege
 
 SILENT = 2
 GOOD = (1, 3)
+MAX_ADDRESSES = 65536
+"""Of a scope, that are known or asked for."""
 RING = 8192
 """Misses and problems that wait for Python, of which a scope may have a quarter."""
 
@@ -27,8 +29,9 @@ RING = 8192
 class LoopAttack(Siege):
     """An attack on a loop with three scopes; of the second one no miss is ever answered."""
 
-    def __init__(self, name: str, *, bound: int, **settings: int) -> None:
+    def __init__(self, name: str, *, bound: int, ttl_ms: int = 2000, **settings: int) -> None:
         super().__init__(name, bound=bound)
+        self.ttl_ms = ttl_ms
         self.settings = settings
 
     def serve(self) -> int:
@@ -38,6 +41,7 @@ class LoopAttack(Siege):
             "settings": self.settings,
             "scopes": 3,
             "silent": [SILENT],
+            "ttl_ms": self.ttl_ms,
         }
         self.loop = self.stack.enter_context(Teller("loop.py", plan))
         self.tcp_ports: list[int] = until(lambda: self.loop.first.get("tcp_ports"), "the loop")
@@ -59,9 +63,9 @@ class LoopAttack(Siege):
     def namespace(self, number: int) -> str | None:
         return None
 
-    def flood(self, **plan: Any) -> Teller:
-        """Guests of the silent scope."""
-        return self.attacker(target=["127.0.0.1", self.tcp_ports[SILENT - 1]], send=get("/never"), **plan)
+    def flood(self, scope: int = SILENT, **plan: Any) -> Teller:
+        """Hostile guests of a scope."""
+        return self.attacker(target=["127.0.0.1", self.tcp_ports[scope - 1]], send=get("/never"), **plan)
 
     def count(self, name: str, scope: int | str = SILENT) -> int:
         return int(self.loop.line[str(scope)][name])
@@ -135,7 +139,7 @@ def test_python_stands_still() -> None:
     """For three seconds Python does nothing, and one scope asks from thousands of addresses: it fills its part of the
     ring and no more. Who is known is served, and a guest that comes new to another scope waits and is served."""
     bound = 5000 * CONNECTION + RING * ADDRESS + MAX_PARKED_PER_SCOPE * SMALL + ALLOWANCE
-    with LoopAttack("Python stands still, 60,000 addresses", bound=bound) as attack:
+    with LoopAttack("Python stands still, 60,000 addresses", bound=bound, ttl_ms=10_000) as attack:
         flood = attack.flood(
             first_source="127.1.0.1", sources=60_000, connections=5000, rate=3000, again=True, reset=True
         )
@@ -151,3 +155,28 @@ def test_python_stands_still() -> None:
         assert _core.PROBLEM_EVENTS_LOST not in attack.loop.line["problems"]
         attack.note(json.dumps({name: attack.count(name) for name in ("refused_misses", "identities")}))
         assert flood.get("started") > RING // 4
+
+
+def test_more_addresses_than_a_scope_may_have() -> None:
+    """A scope in which 80,000 addresses are instances and ask: 65,536 of them are known at a time, the next ones get
+    503; the scope's known guests and other scopes do not notice."""
+    bound = MAX_ADDRESSES * ADDRESS + 4000 * (CONNECTION + SMALL) + ALLOWANCE
+    with LoopAttack("80,000 addresses of instances", bound=bound, ttl_ms=20_000) as attack:
+        floods = [
+            attack.flood(
+                GOOD[0],
+                first_source=first,
+                sources=40_000,
+                connections=500,
+                again=True,
+                end_after="sent",
+                end_pause=0.01,
+                reset=True,
+            )
+            for first in ("127.1.0.1", "127.2.0.1")
+        ]
+        until(lambda: attack.count("refused_misses", GOOD[0]) > 1000, "refusals")
+        attack.note(f"{attack.count('identities', GOOD[0])} known")
+        assert attack.count("identities", GOOD[0]) <= MAX_ADDRESSES
+        attack.end_attackers()
+        assert all(flood.get("started") > 1000 for flood in floods)

@@ -149,7 +149,7 @@ def test_addresses_without_number(ground: Ground) -> None:
             )
             for first in (0, MAX_ADDRESSES // 2)
         ]
-        attack.go_on(10)
+        attack.go_on(6)
         attack.note(f"{sum(flood.get('started') for flood in floods)} addresses")
         for flood in floods:
             assert set(flood.statuses()) <= {"200", "404", "503"}

@@ -1,10 +1,11 @@
 """A loop of the core in a process of its own, with Python's part played so that some scopes never get an answer.
 
 Its one argument is JSON: nova, a TCP port; secret; settings of the loop; scopes, their number; silent, those of them
-whose misses nobody answers. Scope n listens on all addresses of 127.0.0.0/8, and there each address is an instance. The
-first line on standard output is JSON with the TCP port of each scope; the others, one every quarter of a second, have
-the counters of the loop ("loop") and of each scope ("1", "2", …) and the problems that it had. A line on standard input
-is a number of seconds for which Python does nothing at all; it ends with its standard input.
+whose misses nobody answers; ttl_ms, for which the answers of all others are believed. Scope n listens on all addresses
+of 127.0.0.0/8, and there each address is an instance. The first line on standard output is JSON with the TCP port of
+each scope; the others, one every quarter of a second, have the counters of the loop ("loop") and of each scope ("1",
+"2", …) and the problems that it had. A line on standard input is a number of seconds for which Python does nothing at
+all; it ends with its standard input.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main() -> None:
                 _, scope, address, _ = event
                 misses[scope] += 1
                 if scope not in plan["silent"]:
-                    put(loop, scope, address)
+                    put(loop, scope, address, plan["ttl_ms"])
         if sys.stdin in ready:
             line = sys.stdin.readline()
             if not line:
@@ -62,7 +63,7 @@ def main() -> None:
     thread.join()
 
 
-def put(loop: _core.Loop, scope: int, address: bytes) -> None:
+def put(loop: _core.Loop, scope: int, address: bytes, ttl_ms: int) -> None:
     text = socket.inet_ntop(socket.AF_INET, address[12:])
     loop.put_identity(
         scope,
@@ -71,7 +72,7 @@ def put(loop: _core.Loop, scope: int, address: bytes) -> None:
         instance_id=f"instance-{scope}-{text}",
         project_id="project",
         asked_at=time.monotonic(),
-        ttl_ms=10_000,
+        ttl_ms=ttl_ms,
         generation=0,
     )
 
