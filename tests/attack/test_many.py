@@ -154,3 +154,23 @@ def test_addresses_without_number(ground: Ground) -> None:
         for flood in floods:
             assert set(flood.statuses()) <= {"200", "404", "503"}
             assert flood.get("started") > 2 * MAX_CONNECTIONS_PER_ADDRESS
+
+
+def test_requests_that_are_given_up(ground: Ground) -> None:
+    """Requests for which Nova works 10 ms are sent and given up at once, 1,000 in a second: what Nova has begun keeps its
+    place there until it is done, so others still get theirs."""
+    bound = 1000 * (CONNECTION + SMALL) + ALLOWANCE
+    with Attack(ground, "requests that are given up", bound=bound) as attack:
+        hasty = attack.attacker(
+            first_source=address_of(0),
+            sources=KNOWN,
+            connections=500,
+            again=True,
+            rate=1000,
+            reset=True,
+            send=get("/work/0.01"),
+            end_after="sent",
+            end_pause=0.03,
+        )
+        attack.go_on(8)
+        attack.note(f"{hasty.get('started')} given up, Nova had {attack.nova.seen()['requests']['work']}")

@@ -5,6 +5,7 @@ input it answers with a line of JSON (see Nova.seen), and it ends with its stand
 
     /large/N…    N bytes of content, marks over and over
     /slow/N…     a mark, N seconds later
+    /work/N…     a mark, after N seconds in which it can do nothing else, as if it had one worker
     all others   one mark, which says for whom the answer is
 """
 
@@ -17,6 +18,7 @@ import hmac
 import json
 import socket
 import sys
+import time
 
 PIECE = 65536
 COMPLAINTS = 10
@@ -107,7 +109,10 @@ class Connection(asyncio.Protocol):
             self.headers["x-forwarded-for"],
             self.target,
         ).encode()
-        if kind == "slow":
+        if kind == "work":
+            time.sleep(float(rest[0]))
+            self.send(mark)
+        elif kind == "slow":
             asyncio.get_running_loop().call_later(float(rest[0]), self.send, mark)
         elif kind == "large":
             self.content_left = int(rest[0])
