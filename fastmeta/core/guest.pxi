@@ -103,7 +103,7 @@ cdef void gs_close(LoopState *loop, Guest *guest, int how, bint reset) noexcept 
     ls_remove(&guest.link)
     tm_cancel(&guest.timer)
     if guest.up is not NULL:
-        up_close(loop, guest.up)
+        up_abandon(loop, guest.up)
     bf_give(loop, &guest.received)
     gs_drop_body(loop, guest)
     bf_give(loop, &guest.out)

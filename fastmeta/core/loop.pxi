@@ -82,8 +82,7 @@ cdef void lp_timer(LoopState *loop, Timer *timer) noexcept nogil:
     if timer.kind == ST_GUEST:
         gs_timeout(loop, <Guest *> owner)
     elif timer.kind == ST_UPSTREAM:
-        if (<Upstream *> owner).phase == UP_BUSY:
-            return                         # a kept connection that is used again: its timer was left alone
+        # A kept connection that is used again has left its timer alone: nothing, for up_timeout.
         up_timeout(loop, <Upstream *> owner)
     elif timer.kind == ST_LISTENER:
         ln_abort(loop, <Listener *> owner)

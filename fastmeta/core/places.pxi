@@ -1,6 +1,6 @@
-# Places at Nova, shared fairly: who may have one, who waits, whose turn it is. Prefix pl_ (and up_pump, which gives
-# them out). Requests that wait are in their source's list, in order; sources take turns within their scope, and scopes
-# take turns. A source that nobody waits in any more leaves the round when its turn comes.
+# Places at Nova, shared fairly: who may have one, who waits, whose turn it is. Prefix pl_ (and up_, for what gives them
+# out, and keeps them). Requests that wait are in their source's list, in order; sources take turns within their scope,
+# and scopes take turns. A source that nobody waits in any more leaves the round when its turn comes.
 #
 # How much one may hold depends on what is left: so a lone scope gets most of it, of several each gets as much as the
 # others, and there is always something left for the next one. (Choudhury and Hahne described it for the memory of
@@ -10,6 +10,7 @@ cdef enum:
     PL_SCOPE_TIMES = 3             # a scope may hold so many times what is free: alone, three quarters of all
     PL_ADDRESS_PART = 4            # an address one part in so many of what is free: alone, a fifth; or PL_ADDRESS_FEW
     PL_ADDRESS_FEW = 2
+    PL_STARVED_MS = 100
     PL_STREAM_PART = 8             # of all places, for bodies that are still on their way in
 
 
@@ -90,6 +91,48 @@ cdef void pl_tell_waiting(LoopState *loop) noexcept nogil:
                 guest = guest.next
             source = source.next
         scope = scope.next
+
+
+cdef void up_starved(LoopState *loop, Guest *guest) noexcept nogil:
+    """No descriptor is left, which is not Nova's fault: the request waits, as for a place, until a connection to Nova
+    ends, or a little."""
+    loop.probing = False
+    if not loop.starved:
+        loop.starved = True
+        tm_set(loop, &loop.accept, loop, loop.now_ms + PL_STARVED_MS)
+    guest.phase = GS_PLACE
+    pl_wait(loop, guest)
+    gs_park(loop, guest, loop.away)
+
+
+cdef void up_abandon(LoopState *loop, Upstream *up) noexcept nogil:
+    """Its guest goes. A server like Nova works on a request to the end, whether anybody waits for it or not: so the
+    request keeps its place, and its scope's and address's share of them, until the answer begins. Else a guest that
+    gives up requests as fast as it can would fill Nova's queue with them, and keep it from everybody."""
+    cdef Guest *guest = up.guest
+    if up.phase != UP_BUSY or up.has_head or st_watch(loop, &up.socket, EPOLLIN) < 0:
+        up_close(loop, up)
+        return
+    if guest.body_left or up.unsent is not NULL:
+        shutdown(up.socket.fd, SHUT_WR)    # no more of it comes; if this fails, so does the next read
+    bf_give(loop, &up.received)
+    bf_give(loop, &up.unsent)
+    guest.up = NULL
+    up.guest = NULL
+    up.abandoned = True
+    up.source.guest_n += 1
+    tm_set(loop, &up.timer, up, guest.upstream_by_ms)
+
+
+cdef void up_forget(LoopState *loop, Scope *scope) noexcept nogil:
+    """Closes what guests of a scope have left at Nova."""
+    cdef Link *at = loop.busy.next
+    cdef Upstream *up
+    while at != &loop.busy:
+        up = <Upstream *> at.owner
+        at = at.next
+        if up.abandoned and up.scope == scope:
+            up_close(loop, up)
 
 
 cdef void up_pump(LoopState *loop) noexcept nogil:

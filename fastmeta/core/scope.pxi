@@ -43,6 +43,7 @@ cdef void sc_remove(LoopState *loop, Scope *scope) noexcept nogil:
     cdef uint32_t i
     while not ls_is_empty(&scope.listeners):
         ln_abort(loop, <Listener *> scope.listeners.next.owner)
+    up_forget(loop, scope)
     for i in range(scope.bucket_n):
         while scope.buckets[i] is not NULL:
             entry = scope.buckets[i]

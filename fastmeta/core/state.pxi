@@ -7,7 +7,8 @@
 #   Source      one address that has connections, and what it may; owned by LoopState.sources
 #   Listener    owns its descriptor; its guests are in .guests
 #   Guest       one connection of a guest; owns its descriptor and buffers, and its upstream connection while .up is set
-#   Upstream    one connection to Nova; owned by LoopState.idle (kept alive, unused) or by its guest
+#   Upstream    one connection to Nova; owned by LoopState.idle (kept alive, unused), by its guest, or by
+#               LoopState.busy, when its guest has gone and left a request at Nova
 #   Buffer      owned by who points at it; returned to a free list
 #
 # A record that epoll knows (Socket is its first member) is never freed inside a batch of events: it is marked dead, put
@@ -83,7 +84,7 @@ cdef struct Source:
     Scope *scope               # NULL: it was removed
     uint8_t address[16]
     uint32_t interface
-    uint32_t guest_n           # records of guests that point here
+    uint32_t guest_n           # records of guests, and abandoned connections to Nova, that point here
     uint32_t connection_n
     uint32_t parked_n
     uint32_t gathered_n
@@ -244,6 +245,7 @@ cdef struct Upstream:
     bint reused
     bint streams               # a body that is still on its way in goes up on it
     bint probe                 # tries whether the upstream is back
+    bint abandoned             # its guest has gone; it points to its source as a guest would
     bint has_head              # the answer's final head has come
     bint reusable              # as far as the answer says
     uint8_t interim_n          # 1xx answers

@@ -10,7 +10,6 @@ cdef enum:
     UP_READS = 4                   # of one connection in a turn
     UP_SHORTEST_CONNECT_MS = 500
     UP_SOCKET_TRIES = 3            # without descriptors
-    UP_STARVED_MS = 100
     UP_RECEIVE_BUFFER = 131072     # the kernel makes it twice that; netns/sockets.py has the same towards guests
 
 
@@ -86,18 +85,6 @@ cdef void up_save_spares(LoopState *loop) noexcept nogil:
             return
         loop.spares[loop.spare_n] = fd
         loop.spare_n += 1
-
-
-cdef void up_starved(LoopState *loop, Guest *guest) noexcept nogil:
-    """No descriptor is left, which is not Nova's fault: the request waits, as for a place, until a connection to Nova
-    ends, or a little."""
-    loop.probing = False
-    if not loop.starved:
-        loop.starved = True
-        tm_set(loop, &loop.accept, loop, loop.now_ms + UP_STARVED_MS)
-    guest.phase = GS_PLACE
-    pl_wait(loop, guest)
-    gs_park(loop, guest, loop.away)
 
 
 cdef void up_open(LoopState *loop, Guest *guest) noexcept nogil:
@@ -226,6 +213,9 @@ cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
     else:
         up_disengage(loop, up)
         loop.pump_wanted = True
+        if by_unlikely(up.abandoned):
+            up.abandoned = False
+            so_leave(loop, up.source)
     if up.probe:
         # Nobody waited for the outcome: the next who waits tries.
         loop.probing = False
@@ -384,6 +374,9 @@ cdef void up_event(LoopState *loop, Upstream *up, uint32_t events) noexcept nogi
         if error or events & EPOLLOUT:
             up_connected(loop, up, error)
         return
+    if up.abandoned:
+        up_close(loop, up)                 # the answer, or the end
+        return
     if events & EPOLLOUT:
         up_flush(loop, up)
         if up.socket.dead or up.phase != UP_BUSY:
@@ -395,5 +388,5 @@ cdef void up_event(LoopState *loop, Upstream *up, uint32_t events) noexcept nogi
 cdef void up_timeout(LoopState *loop, Upstream *up) noexcept nogil:
     if up.phase == UP_CONNECTING:
         up_connected(loop, up, ETIMEDOUT)
-    elif up.phase == UP_IDLE or up.phase == UP_RELEASED:
+    elif up.phase == UP_IDLE or up.phase == UP_RELEASED or up.abandoned:
         up_close(loop, up)

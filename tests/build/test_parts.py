@@ -33,7 +33,7 @@ PREFIXES = {
 UPWARD = {
     "timer": {"lp"},
     "identity": {"gs", "so", "up"},
-    "scope": {"ln"},
+    "scope": {"ln", "up"},
     "guest": {"bd", "ex", "gs", "ln", "up"},
     "parking": {"ex"},
     "exchange": {"bd", "pl", "up"},
