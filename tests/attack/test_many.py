@@ -157,8 +157,8 @@ def test_addresses_without_number(ground: Ground) -> None:
 
 
 def test_requests_that_are_given_up(ground: Ground) -> None:
-    """Requests for which Nova works 10 ms are sent and given up at once, 1,000 in a second: what Nova has begun keeps its
-    place there until it is done, so others still get theirs."""
+    """Requests for which Nova works 10 ms are sent and given up at once, 1,000 in a second: what Nova has begun keeps
+    its place there until it is done, so others still get theirs."""
     bound = 1000 * (CONNECTION + SMALL) + ALLOWANCE
     with Attack(ground, "requests that are given up", bound=bound) as attack:
         hasty = attack.attacker(
