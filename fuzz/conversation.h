@@ -3,14 +3,17 @@
 #ifndef FUZZ_CONVERSATION_H
 #define FUZZ_CONVERSATION_H
 
-#include "script.h"
+#include "ending.h"
 
-/* The settings of a loop, eight values for each; the first is the default of _core.pyx. */
+/* The settings of a loop, eight values for each; the first is the default of _core.pyx. The order is part of the input's
+ * format (operations.py reads it from here): new ones go to the end, and there is room for SETTING_BYTES in all. */
 static const struct {
-    size_t place;
-    uint32_t values[8];
+    size_t place, length;
+    uint64_t values[8];
 } settings[] = {
-#define SETTING(name, ...) {offsetof(Settings, name), {__VA_ARGS__}}
+#define PLACE(name) offsetof(LoopState, name), sizeof ((LoopState *)NULL)->name
+#define SETTING(name, ...) {PLACE(settings.name), {__VA_ARGS__}}
+#define LIMIT(name, ...) {PLACE(head_limits.name), {__VA_ARGS__}}
     SETTING(park_timeout_ms, 8000, 0, 1, 100, 1000, 3000, 20000, 60000),
     SETTING(upstream_timeout_ms, 60000, 10, 100, 1000, 5000, 8000, 20000, 30000),
     SETTING(connect_timeout_ms, 3000, 10, 100, 500, 1000, 5000, 10000, 60000),
@@ -21,12 +24,27 @@ static const struct {
     SETTING(linger_timeout_ms, 2000, 10, 100, 500, 1000, 5000, 20000, 60000),
     SETTING(upstream_idle_timeout_ms, 4000, 10, 100, 500, 1000, 5000, 20000, 60000),
     SETTING(max_connections, 16384, 1, 2, 3, 4, 6, 10, 100),
-    SETTING(max_parked, 4096, 0, 1, 2, 3, 4, 8, 16),
+    SETTING(max_parked, 8192, 0, 1, 2, 3, 4, 8, 16),
     SETTING(max_absent, 1024, 0, 1, 2, 3, 4, 5, 6),
-    SETTING(max_head, 8192, 256, 300, 512, 1000, 4000, 10000, 14000),
+    LIMIT(head, 8192, 256, 300, 512, 1000, 4000, 10000, 14000),
     SETTING(max_body, 1048576, 0, 1, 100, 1000, 30000, 65536, 100000),
     SETTING(max_upstream_connections, 256, 1, 2, 3, 4, 8, 16, 100),
+    SETTING(answer_timeout_ms, 600000, 10, 100, 1000, 5000, 20000, 60000, 300000),
+    SETTING(max_connections_per_scope, 4096, 1, 2, 3, 4, 6, 10, 100),
+    SETTING(max_connections_per_address, 128, 1, 2, 3, 4, 6, 10, 50),
+    SETTING(max_parked_per_scope, 2048, 0, 1, 2, 3, 4, 8, 16),
+    SETTING(max_parked_per_address, 64, 0, 1, 2, 3, 4, 8, 16),
+    SETTING(max_gathered, 512, 1, 2, 3, 4, 8, 16, 64),
+    LIMIT(headers, VALUE(H1_MAX_HEADERS), 1, 2, 3, 5, 10, 20, 50),
+    LIMIT(target, 4096, 16, 20, 50, 100, 300, 1000, 14000),
+    SETTING(rate_versions, 0, 1, 2, 3, 0, 1, 2, 3),
+    SETTING(base_window_ms, 10000, 1, 10, 100, 1000, 5000, 60000, 600000),
+    SETTING(base_limit, 10, 1, 2, 3, 5, 20, 50, 100),
+    SETTING(burst_window_ms, 10000, 1, 10, 100, 1000, 5000, 60000, 600000),
+    SETTING(burst_limit, 10, 1, 2, 3, 5, 20, 50, 100),
 #undef SETTING
+#undef LIMIT
+#undef PLACE
 };
 
 static void set_up(struct input *input, LoopState *loop)
@@ -53,7 +71,7 @@ static void set_up(struct input *input, LoopState *loop)
     uint8_t policy = next_byte(input);
     for (unsigned i = 0; i < n; i++) {
         uint64_t value = settings[i].values[next_byte(input) & 7];
-        memcpy((uint8_t *)&loop->settings + settings[i].place, &value, sizeof value);
+        memcpy((uint8_t *)loop + settings[i].place, &value, settings[i].length); /* little-endian */
     }
     input->at = from - 2 + SETTING_BYTES < input->length ? from - 2 + SETTING_BYTES : input->length;
     python_start(loop);
@@ -71,6 +89,7 @@ static void target_conversation(struct input *input)
     people.guest_most = people.server_most = people.guest_serial = people.server_serial = 0;
     people.token_n = people.record_n = 0;
     people.raw_answers = false;
+    memset(people.statuses, 0, sizeof people.statuses);
     people.requests_at_nova = people.answers_at_guests = people.requests_made = 0;
     script.input = input;
     LoopState *loop = take_block(sizeof(LoopState), __func__, __LINE__);
@@ -91,7 +110,7 @@ static void target_conversation(struct input *input)
         trace("lp_run: %d", error);
         model_follow();
         python_read_events();
-        core_check_end(loop, error, kernel.accepted);
+        books_check_end(loop);
         for (unsigned i = 0; i < python.listener_n; i++) {
             if (python.listeners[i].open)
                 complain("listener %u is still open", i + 1);
@@ -101,6 +120,7 @@ static void target_conversation(struct input *input)
     }
     script.ending = E_STOPS;
     CORE(lp_free)(loop);
+    python_end();
     kernel_end();
 }
 

@@ -3,7 +3,7 @@
 #ifndef FUZZ_CORE_H
 #define FUZZ_CORE_H
 
-#include "kernel.h"
+#include "calls.h"
 #include <Python.h>
 #include <arpa/inet.h>
 #include <math.h>
@@ -83,10 +83,16 @@ typedef TYPE(RequestRecord) RequestRecord;
 typedef TYPE(Link) Link;
 typedef TYPE(Settings) Settings;
 typedef TYPE(Counters) Counters;
+typedef TYPE(HeadLimits) HeadLimits;
+typedef TYPE(Scope) Scope;
+typedef TYPE(Source) Source;
+typedef TYPE(Listener) Listener;
+typedef TYPE(Guest) Guest;
+typedef TYPE(Upstream) Upstream;
 
-static int core_parse_request(Head *head, const uint8_t *data, size_t length, size_t max_head)
+static int core_parse_request(Head *head, const uint8_t *data, size_t length, const HeadLimits *limits)
 {
-    return CORE(h1_parse_request)(head, data, length, max_head);
+    return CORE(h1_parse_request)(head, data, length, limits);
 }
 
 static int core_parse_response(Head *head, const uint8_t *data, size_t length, bool to_head_request)
@@ -122,57 +128,6 @@ static bool core_post(LoopState *loop, const Message *message)
     __atomic_store_n(&loop->mailbox.written, loop->mailbox.written + 1, __ATOMIC_RELEASE);
     kernel_write(loop->mailbox_socket.fd, &one, 8);
     return true;
-}
-
-/* Between two turns: what the loop counts is what the kernel knows. */
-static void core_check_turn(const LoopState *loop, unsigned guests_open, unsigned novas_open)
-{
-    const Counters *counters = &loop->counters;
-    const uint64_t *values = (const uint64_t *)counters;
-    for (size_t i = 0; i < sizeof *counters / sizeof *values; i++) {
-        if (values[i] >> 62)
-            complain("counter %zu is negative", i);
-    }
-    if (counters->connections_open != guests_open)
-        complain("connections_open is %lu, open are %u", (unsigned long)counters->connections_open, guests_open);
-    if (counters->upstream_connections != novas_open)
-        complain("upstream_connections is %lu, open are %u", (unsigned long)counters->upstream_connections, novas_open);
-    if (counters->upstream_idle + loop->busy_n != novas_open || counters->upstream_idle != loop->idle_n + loop->released_n)
-        complain("%u connections to Nova are busy, %u idle, %u released; counted are %lu", loop->busy_n, loop->idle_n,
-                 loop->released_n, (unsigned long)counters->upstream_idle);
-}
-
-/* After lp_run: everything is closed, and the sums are right. */
-static void core_check_end(const LoopState *loop, int error, unsigned accepted)
-{
-    const Counters *counters = &loop->counters;
-    core_check_turn(loop, 0, 0);
-    if (counters->parked || counters->identities || counters->upstream_idle)
-        complain("at the end %lu are parked, %lu identities known, %lu connections idle", (unsigned long)counters->parked,
-                 (unsigned long)counters->identities, (unsigned long)counters->upstream_idle);
-    uint64_t answers = counters->answers_2xx + counters->answers_3xx + counters->answers_4xx + counters->answers_5xx;
-    if (counters->requests != answers + counters->aborted)
-        complain("%lu requests, %lu answers, %lu aborted", (unsigned long)counters->requests, (unsigned long)answers,
-                 (unsigned long)counters->aborted);
-    if (counters->refused > counters->requests || counters->connections > accepted)
-        complain("%lu refused, %lu connections", (unsigned long)counters->refused, (unsigned long)counters->connections);
-    if (loop->busy_n || loop->idle_n || loop->released_n || loop->streams_n || loop->listener_n || loop->small || loop->large)
-        complain("something is left: %u %u %u %u %u", loop->busy_n, loop->idle_n, loop->released_n, loop->streams_n,
-                 loop->listener_n);
-    const Link *lists[] = {&loop->scopes, &loop->idle_guests, &loop->places, &loop->idle, &loop->released, &loop->busy,
-                           &loop->dead_guests, &loop->dead_upstreams, &loop->dead_listeners};
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        if (lists[i]->next != lists[i])
-            complain("list %zu is not empty", i);
-    }
-    /* Only the loop's own timers may be left: what they belong to lives as long as the loop. */
-    for (size_t i = 0; i < sizeof loop->wheel / sizeof *loop->wheel; i++) {
-        for (const Link *at = loop->wheel[i].next; at != &loop->wheel[i]; at = at->next) {
-            if (at->owner != loop)
-                complain("a timer is left, of a connection that is gone");
-        }
-    }
-    (void)error;
 }
 
 #endif

@@ -33,9 +33,20 @@ static size_t next_cut(unsigned n, const size_t *cuts, size_t done, size_t lengt
 
 typedef int parser(Head *head, const uint8_t *data, size_t length, size_t option);
 
-static int parse_request(Head *head, const uint8_t *data, size_t length, size_t max_head)
+/* option: max_head, then a bit for each of the other limits, which are small then. */
+static HeadLimits head_limits(size_t option)
 {
-    return core_parse_request(head, data, length, max_head);
+    return (HeadLimits){
+        .head = option & 0xffff,
+        .headers = option >> 16 & 1 ? 5 : VALUE(H1_MAX_HEADERS),
+        .target = option >> 17 & 1 ? 20 : 4096,
+    };
+}
+
+static int parse_request(Head *head, const uint8_t *data, size_t length, size_t option)
+{
+    HeadLimits limits = head_limits(option);
+    return core_parse_request(head, data, length, &limits);
 }
 
 static int parse_response(Head *head, const uint8_t *data, size_t length, size_t to_head_request)
@@ -118,13 +129,15 @@ static void target_request(struct input *input)
     const uint8_t *data;
     Head head;
     unsigned line_n;
-    size_t max_head = limits[options & 7];
-    int length = parse_both(parse_request, &head, input, max_head, &data);
+    size_t option = limits[options & 7] | (size_t)(next_byte(input) & 3) << 16;
+    HeadLimits bounds = head_limits(option);
+    int length = parse_both(parse_request, &head, input, option, &data);
     if (length > 0) {
         const char *wrong = judge_head(data, (size_t)length, true, &line_n);
         if (wrong)
             complain("accepted: %s", wrong);
-        if (line_n != head.header_n || (size_t)length > max_head)
+        if (line_n != head.header_n || (size_t)length > bounds.head || line_n > bounds.headers ||
+            head.target_length > bounds.target)
             complain("%u lines, of which %u were read, in %d bytes", line_n, head.header_n, length);
         Identity *identity = core_identity(addresses[options >> 3 & 1], "instance", 8, "project", 7, "secret");
         /* As ex_begin decides it. */

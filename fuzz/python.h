@@ -5,7 +5,10 @@
 
 #include "core.h"
 
-enum { SCOPES = 2, ADDRESSES = 5, KEYS = SCOPES * ADDRESSES, PUTS = 1024, LISTENERS = 64, QUESTIONS = 64, NOBODY = -1 };
+static void books_check_last(const Counters *counters);
+
+enum { SCOPES = 2, ADDRESSES = 5, KEYS = SCOPES * ADDRESSES, PUTS = 1024, LISTENERS = 64, QUESTIONS = 64, LENT = 64,
+       NOBODY = -1 };
 
 /* Both scopes have all of these addresses: only the listener tells their guests apart. */
 static const struct {
@@ -59,6 +62,14 @@ static struct {
     unsigned upstream_n;
     bool reads; /* events, whenever there are any */
     uint64_t events_read, requests_read, problems[32];
+    /* Blocks of counters that are lent to the loop, and the sum of those that it gave back. */
+    struct {
+        Counters *counters;
+        int scope;
+        uint64_t turn; /* when it was lent */
+    } blocks[LENT];
+    unsigned block_n;
+    Counters given_back;
     /* The model. */
     uint64_t done; /* messages that it has taken up */
     struct {
@@ -231,10 +242,38 @@ static void python_revoke(int scope, int key)
 static void python_add_scope(int scope)
 {
     Message message = {.kind = VALUE(MS_ADD_SCOPE), .scope = (uint32_t)scope + 1};
-    if (!python.scopes[scope].added && python_post(&message, scope, NOBODY, NOBODY)) {
-        python.scopes[scope].added = true;
-        python.scopes[scope].generation = 0;
+    if (python.scopes[scope].added || python.block_n == LENT)
+        return;
+    message.counters = take_block(sizeof(Counters), __func__, __LINE__);
+    memset(message.counters, 0, sizeof(Counters));
+    if (!python_post(&message, scope, NOBODY, NOBODY)) {
+        kernel_free(message.counters);
+        return;
     }
+    python.blocks[python.block_n].counters = message.counters;
+    python.blocks[python.block_n].turn = kernel.turns;
+    python.blocks[python.block_n++].scope = scope;
+    python.scopes[scope].added = true;
+    python.scopes[scope].generation = 0;
+}
+
+/* EV_SCOPE_REMOVED: the block is Python's again, and its figures are final. */
+static void python_takes_back(const Event *event)
+{
+    for (unsigned i = 0; i < python.block_n; i++) {
+        Counters *counters = python.blocks[i].counters;
+        if (counters != event->counters)
+            continue;
+        if (python.blocks[i].scope != (int)event->scope - 1)
+            complain("the counters of scope %d come back as those of %u", python.blocks[i].scope, event->scope);
+        books_check_last(counters);
+        for (unsigned k = 0; k < VALUE(CT_N); k++)
+            python.given_back.values[k] += counters->values[k];
+        kernel_free(counters);
+        python.blocks[i] = python.blocks[--python.block_n];
+        return;
+    }
+    complain("counters come back that were not lent");
 }
 
 static void python_remove_scope(int scope)
@@ -391,6 +430,8 @@ static void python_read_events(void)
         } else if (event.kind == VALUE(EV_LISTENER_CLOSED)) {
             if (event.listener == 0 || event.listener > python.listener_n || python.listeners[event.listener - 1].closed++)
                 complain("listener %u ended that never was, or twice", event.listener);
+        } else if (event.kind == VALUE(EV_SCOPE_REMOVED)) {
+            python_takes_back(&event);
         } else if (event.kind == VALUE(EV_PROBLEM)) {
             python.problems[event.code]++;
         } else {
@@ -407,6 +448,13 @@ static void python_read_events(void)
     }
 }
 
+/* The loop is gone: what it did not give back is freed. */
+static void python_end(void)
+{
+    while (python.block_n)
+        kernel_free(python.blocks[--python.block_n].counters);
+}
+
 static void python_start(LoopState *loop)
 {
     python.loop = loop;
@@ -415,6 +463,8 @@ static void python_start(LoopState *loop)
     memset(python.policies, 0, sizeof python.policies);
     memset(python.ever_absent, 0, sizeof python.ever_absent);
     memset(python.problems, 0, sizeof python.problems);
+    memset(&python.given_back, 0, sizeof python.given_back);
+    python.block_n = 0;
     python.listener_n = python.question_n = python.put_n = python.upstream_n = python.upstreams = 0;
     python.stopped = false;
     python.reads = true;

@@ -3,7 +3,7 @@
 #ifndef FUZZ_REQUESTS_H
 #define FUZZ_REQUESTS_H
 
-#include "people.h"
+#include "nova.h"
 
 enum ask {
     ASK_GET,
