@@ -232,8 +232,10 @@ static void books_check(const LoopState *loop)
     if (COUNT(UPSTREAM_IDLE) + loop->busy_n != kernel.novas_open || COUNT(UPSTREAM_IDLE) != loop->idle_n + loop->released_n)
         complain("%u connections to Nova are busy, %u idle, %u released; counted are %lu", loop->busy_n, loop->idle_n,
                  loop->released_n, (unsigned long)COUNT(UPSTREAM_IDLE));
+    /* Where the kernel refuses to watch a connection right after its last byte, that request counts as aborted. */
     for (unsigned status = 0; status < VALUE(CT_STATUSES) + VALUE(CT_CLASSES); status++) {
-        if (people.statuses[status] > counters->values[VALUE(CT_STATUS) + status])
+        if (people.statuses[status] >
+            counters->values[VALUE(CT_STATUS) + status] + counters->values[VALUE(CT_ENDED) + VALUE(CE_RESOURCES)])
             complain("guests got %u answers that counter %u does not know: it is at %lu", people.statuses[status],
                      VALUE(CT_STATUS) + status, (unsigned long)counters->values[VALUE(CT_STATUS) + status]);
     }

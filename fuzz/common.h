@@ -23,11 +23,16 @@ __attribute__((format(printf, 1, 2))) static void trace(const char *format, ...)
     fputc('\n', stderr);
 }
 
+/* The name of the input that runs, when it is replayed. */
+static const char *last_input;
+
 /* A rule is broken: abort() is what the fuzzer records as a crash. */
 __attribute__((noreturn, format(printf, 1, 2))) static void complain(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
+    if (last_input)
+        fprintf(stderr, "%s: ", last_input);
     fputs("RULE BROKEN: ", stderr);
     vfprintf(stderr, format, arguments);
     va_end(arguments);

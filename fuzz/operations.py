@@ -1,5 +1,6 @@
-"""An input of the target conversation, one operation a call, and how its numbers are coded. They come from the C enums, so
-an operation that is renamed there is an error here.
+"""An input of the target conversation, one operation a call, and how its numbers are coded.
+
+They come from the C enums, so an operation that is renamed there is an error here.
 """
 
 from __future__ import annotations
