@@ -260,6 +260,16 @@ def conversations() -> Iterator[tuple[str, Conversation]]:
         "descriptors-run-out",
         new().limits(9).crowd(0, 8).turn(8).limits(0).time(100).turn(5).to_timer().turn(5),
     )
+    yield (
+        "descriptors-run-out-and-nobody-goes",
+        new(opens=False, answers=False).limits(9).crowd(0, 8).turn(4),
+    )
+    # Each of these has other places in the hash tables.
+    for seed in range(8):
+        yield (
+            f"all-addresses-{seed}",
+            new(seed=seed).crowd(0, 5).crowd(1, 5).turn(9).revoke(10).crowd(0, 5).crowd(1, 5).turn(9),
+        )
     yield "sends-of-one-byte", new().limits(0, 1).connect().ask("post", 40).turn(9).ask("get").turn(9)
     yield "more-than-a-batch", new().crowd(0, 255).turn(4).crowd(1, 255).turn(6)
     yield "too-many-connections", new(max_connections=3).crowd(0, 9).turn(9).connect().ask("get").turn(3)

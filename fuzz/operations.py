@@ -82,6 +82,7 @@ class Conversation:
         answers: bool = True,
         drain: bool = False,
         early: bool = False,
+        seed: int = 0,
         start_fault: int = 0,
         answer: str = "length",
         length: int = 100,
@@ -92,6 +93,7 @@ class Conversation:
         head = bytearray(SETTING_BYTES)
         head[0] = access_log | (not quiet) << 1 | (not settles) << 2 | (not opens) << 3 | connecting << 5
         head[1] = (not answers) | drain << 1 | early << 2
+        head[2] = seed
         head[3:7] = bytes(
             [start_fault, ANSWERS[answer], amount(length), POLICIES[policy] | POLICIES[other_policy] << 4]
         )
