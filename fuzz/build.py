@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,9 @@ LIBRARIES = [
 
 @dataclass(frozen=True)
 class Defect:
-    """A line of the core, and what stands there in a copy that the harness has to find fault with."""
+    """A line of the core, and what stands there in a copy that the harness has to find fault with.
+
+    PLANTED in it is 1 in a run for which this defect is chosen, else 0: so one copy holds all of them."""
 
     part: str
     right: str
@@ -48,8 +51,8 @@ def sources() -> list[Path]:
     return [PACKAGE / "_core.pyx", *sorted((PACKAGE / "core").glob("*.pxi"))]
 
 
-def generate(folder: Path, *defects: Defect) -> None:
-    """Makes folder/_core.c of a copy of the core, with these defects."""
+def generate(folder: Path, defects: Sequence[Defect] = ()) -> None:
+    """Makes folder/_core.c of a copy of the core, with these defects; they count from 1."""
     copy = folder / "fastmeta"
     shutil.rmtree(copy, ignore_errors=True)
     (copy / "core").mkdir(parents=True)
@@ -57,12 +60,18 @@ def generate(folder: Path, *defects: Defect) -> None:
         (copy / path.relative_to(PACKAGE)).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     shutil.copy(PACKAGE / "exceptions.py", copy)
     (copy / "__init__.py").touch()
-    for defect in defects:
+    for number, defect in enumerate(defects, 1):
         part = copy / "core" / f"{defect.part}.pxi"
         text = part.read_text(encoding="utf-8")
         if text.count(defect.right) != 1:
             raise ValueError(f"{defect.part}.pxi has this {text.count(defect.right)} times: {defect.right!r}")
-        part.write_text(text.replace(defect.right, defect.wrong), encoding="utf-8")
+        wrong = defect.wrong.replace("PLANTED", f"(by_planted == {number})")
+        part.write_text(text.replace(defect.right, wrong), encoding="utf-8")
+    if defects:
+        with (copy / "core" / "extern.pxi").open("a", encoding="utf-8") as file:
+            file.write(
+                'cdef extern from *:\n    """\n    static int by_planted;\n    """\n    int by_planted\n'
+            )
     command = [sys.executable, "-m", "cython", "-3", "fastmeta/_core.pyx", "-o", "_core.c"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
@@ -84,10 +93,11 @@ def compile_harness(folder: Path, source: str, program: Path, compiler: str, *fl
     subprocess.run(command, check=True)
 
 
-def replayer(folder: Path, *defects: Defect) -> Path:
+def replayer(folder: Path, defects: Sequence[Defect] = ()) -> Path:
     """A program that runs inputs, without clang: quick to build, slow to run."""
-    generate(folder, *defects)
-    compile_harness(folder, "replay.c", folder / "replay", "gcc", "-O0")
+    generate(folder, defects)
+    flags = ["-O0", "-DFUZZ_PLANTED"] if defects else ["-O0"]
+    compile_harness(folder, "replay.c", folder / "replay", "gcc", *flags)
     return folder / "replay"
 
 

@@ -1,4 +1,5 @@
-/* Runs inputs without a fuzzer, with any compiler: replay TARGET FILE... A broken rule ends it, after the input's name. */
+/* Runs inputs without a fuzzer, with any compiler: replay TARGET FILE... A broken rule ends it, after the input's name.
+ * In a core with planted defects the environment variable FUZZ_PLANTED chooses one by its number; 0 is none. */
 #include "main.c"
 
 static void run_file(const char *path)
@@ -29,6 +30,9 @@ int main(int argc, char **argv)
         return 2;
     }
     argv++;
+#ifdef FUZZ_PLANTED
+    by_planted = atoi(getenv("FUZZ_PLANTED"));
+#endif
     LLVMFuzzerInitialize(&argc, &argv);
     for (argv++; *argv; argv++) {
         last_input = *argv;

@@ -13,7 +13,7 @@ from fuzz import build, seeds
 
 REGRESSIONS = Path(build.HERE) / "regressions"
 
-Replay = Callable[[Path, str], "subprocess.CompletedProcess[str]"]
+Replay = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +25,9 @@ def seed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def replay(seed_folder: Path) -> Replay:
-    """Runs all seeds and regressions of a target."""
+    """Runs all seeds and regressions of a target; with the planted defect of this number, if there are any."""
 
-    def run(program: Path, target: str) -> subprocess.CompletedProcess[str]:
+    def run(program: Path, target: str, planted: int = 0) -> subprocess.CompletedProcess[str]:
         inputs = [*sorted((seed_folder / target).iterdir()), *sorted((REGRESSIONS / target).glob("*"))]
         assert len(inputs) >= 60
         return subprocess.run(
@@ -36,7 +36,7 @@ def replay(seed_folder: Path) -> Replay:
             text=True,
             errors="replace",
             timeout=100,
-            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
+            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "FUZZ_PLANTED": str(planted)},
         )
 
     return run

@@ -1,7 +1,7 @@
-"""Several loops at once, and Python that talks to all of them: messages, events, figures, listeners, scopes, revocations.
+"""Several loops at once, and Python that talks to all of them: messages, events, figures, scopes, revocations.
 
-With ThreadSanitizer (make sanitize) this is where a data race between a loop and Python would show; without, that nobody
-gets what is another's, and that the books are right.
+With ThreadSanitizer (make sanitize) this is where a data race between a loop and Python would show; without, it shows
+that nobody gets what is another's, and that the books are right.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ def stir(rig: Rig, other: Upstream) -> None:
         guest.close()
 
 
+def removed_scopes(rig: Rig) -> int:
+    return [event[0] for event in rig.events].count(_core.EVENT_SCOPE_REMOVED)
+
+
 def look(rigs: list[Rig], over: threading.Event) -> None:
     """Reads all figures all the time."""
     while not over.wait(0.001):
@@ -116,8 +120,7 @@ def test_several_loops_and_python():
             watching.join(10)
             totals = []
             for rig in rigs:
-                removed = ROUNDS
-                until(lambda rig=rig: [e[0] for e in rig.events].count(_core.EVENT_SCOPE_REMOVED) == removed)
+                until(lambda rig=rig: removed_scopes(rig) == ROUNDS)
                 rig.stop(1000)
                 totals.append(rig.loop.stats())
                 rig.end()
