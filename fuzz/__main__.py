@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "fuzz"
 # What part of the time each target has, and its longest input.
 SHARES = {
-    "conversation": (0.6, 1500),
+    "conversation": (0.6, 2000),
     "request": (0.16, 1500),
     "response": (0.16, 1500),
     "chunked": (0.08, 600),

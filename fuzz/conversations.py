@@ -270,6 +270,118 @@ def conversations() -> Iterator[tuple[str, Conversation]]:
             f"all-addresses-{seed}",
             new(seed=seed).crowd(0, 5).crowd(1, 5).turn(9).revoke(10).crowd(0, 5).crowd(1, 5).turn(9),
         )
+    yield (
+        "more-events-than-a-batch",
+        new(max_connections_per_address=128, keepalive_timeout_ms=20000)
+        .crowd(0, 255)
+        .turns(250)
+        .turns(250)
+        .all_ask()
+        .turns(5)
+        .all_ask()
+        .interrupt(20)
+        .server_raw(b"x")
+        .server_ends(FIN, server=1)
+        .turns(20),
+    )
+    for how in (FIN, RESET, CLOSE):
+        for ask, length in (("post_slow", 600), ("post_slow", 150_000), ("post_chunked", 3000)):
+            yield (
+                f"body-{ask}-{length}-ends-{how}",
+                new()
+                .connect()
+                .queue(ask, length)
+                .deliver(100)
+                .turn(5)
+                .body(100)
+                .deliver(100)
+                .turn(2)
+                .guest_ends(how)
+                .turn(3),
+            )
+    for call, error in (("recv", 0), ("recv", 1), ("send", 1), ("send", 2), ("watch", 0), ("memory", 0)):
+        for skip in range(0, 8, 2):
+            yield (
+                f"body-and-fault-{call}-{error}-{skip}",
+                new(answers=False)
+                .connect()
+                .queue("post_slow", 600)
+                .deliver(100)
+                .connect()
+                .queue("post_slow", 150_000, guest=1)
+                .deliver(100, guest=1)
+                .turn(5)
+                .fault(call, skip, 2, error)
+                .body(100)
+                .body(100, guest=1)
+                .turn(2)
+                .body(600)
+                .body(90_000, guest=1)
+                .turn(3)
+                .answer()
+                .turn(3),
+            )
+    for version in (1, 2, 3):
+        for limit in (1, 2):
+            yield (
+                f"rate-{version}-{limit}",
+                new(
+                    rate_versions=version,
+                    base_limit=limit,
+                    burst_limit=3 - limit,
+                    base_window_ms=1000,
+                    burst_window_ms=100,
+                )
+                .crowd(0, 10)
+                .turn(6)
+                .all_ask()
+                .turn(3)
+                .time(50)
+                .all_ask("post")
+                .turn(3)
+                .time(1500)
+                .all_ask()
+                .turn(3)
+                .time(10_000)
+                .turn(3)
+                .connect()
+                .ask()
+                .turn(6),
+            )
+    bounds = {
+        "connections-per-scope": new(policy="late", max_connections_per_scope=2),
+        "connections-per-address": new(policy="late", max_connections_per_address=1),
+        "parked-per-scope": new(policy="late", max_parked_per_scope=1),
+        "parked-per-address": new(policy="late", max_parked_per_address=1),
+        "gathered": new(policy="late", max_gathered=1),
+        "headers": new(policy="late", headers=1),
+        "target": new(policy="late", target=16),
+        "answer-timeout": new(policy="late", answer_timeout_ms=100),
+    }
+    for name, start in bounds.items():
+        yield (
+            f"bound-{name}",
+            start.crowd(0, 10)
+            .crowd(1, 3)
+            .turn(4)
+            .all_ask("post_slow")
+            .late()
+            .turn(4)
+            .connect()
+            .ask("headers", 5)
+            .turn(3)
+            .late()
+            .turn(3)
+            .guest_window(10)
+            .connect()
+            .ask("target", 30)
+            .time(100)
+            .turn(4),
+        )
+    yield (
+        "revoked-before-the-kernel-takes-a-byte",
+        new().connect().guest_window(0).ask().turn(5).revoke(0).turn(2).guest_window(UNBOUNDED).turn(6),
+    )
     yield "sends-of-one-byte", new().limits(0, 1).connect().ask("post", 40).turn(9).ask("get").turn(9)
     yield "more-than-a-batch", new().crowd(0, 255).turn(4).crowd(1, 255).turn(6)
     yield "too-many-connections", new(max_connections=3).crowd(0, 9).turn(9).connect().ask("get").turn(3)

@@ -34,6 +34,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         exit(2);
     }
     tracing = getenv("FUZZ_TRACE") != NULL;
+    addresses_start();
     CORE(by_init_classes)();
     return 0;
 }

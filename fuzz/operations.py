@@ -111,6 +111,12 @@ class Conversation:
             self.put("turn", rotation)
         return self
 
+    def turns(self, times: int) -> Conversation:
+        return self.put("turns", times - 1)
+
+    def all_ask(self, ask: str = "get") -> Conversation:
+        return self.put("all_ask", ASKS[ask])
+
     def connect(self, listener: int = 0, address: int = 0) -> Conversation:
         return self.put("connect", listener, address)
 

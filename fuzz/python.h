@@ -7,15 +7,16 @@
 
 static void books_check_last(const Counters *counters);
 
-enum { SCOPES = 2, ADDRESSES = 5, KEYS = SCOPES * ADDRESSES, PUTS = 1024, LISTENERS = 64, QUESTIONS = 64, LENT = 64,
+enum { SCOPES = 2, FEW = 5, ADDRESSES = 80, KEYS = SCOPES * ADDRESSES, PUTS = 1024, LISTENERS = 64, QUESTIONS = 64, LENT = 64,
        NOBODY = -1 };
 
-/* Both scopes have all of these addresses: only the listener tells their guests apart. */
-static const struct {
+/* Both scopes have all of these addresses: only the listener tells their guests apart. The first FEW are those of most
+ * guests, the others (see addresses_start) are for crowds. */
+static struct {
     uint8_t bytes[16];
     uint32_t interface;
     int family; /* of the socket that it comes from */
-    const char *text;
+    char text[16];
 } addresses[ADDRESSES] = {
     {{[10] = 255, [11] = 255, [12] = 10, [15] = 5}, 0, AF_INET, "10.0.0.5"},
     {{[10] = 255, [11] = 255, [12] = 10, [15] = 6}, 0, AF_INET6, "10.0.0.6"},
@@ -23,6 +24,19 @@ static const struct {
     {{0xfe, 0x80, [15] = 9}, 8, AF_INET6, "fe80::9"},
     {{0x20, 0x01, 0x0d, 0xb8, [15] = 9}, 0, AF_INET6, "2001:db8::9"},
 };
+
+static void addresses_start(void)
+{
+    for (unsigned i = FEW; i < ADDRESSES; i++) {
+        uint8_t *bytes = addresses[i].bytes;
+        bytes[10] = bytes[11] = 255;
+        bytes[12] = 10;
+        bytes[14] = 1;
+        bytes[15] = (uint8_t)i;
+        addresses[i].family = AF_INET;
+        snprintf(addresses[i].text, sizeof addresses[i].text, "10.0.1.%u", i);
+    }
+}
 
 /* One identity as it was put: instance-<number> and project-<number> of a key, good for messages [since, until). */
 struct put {
@@ -108,11 +122,16 @@ static void model_forget(int key, uint64_t at)
     python.current[key] = NOBODY;
 }
 
-static void model_revoke(int key, uint64_t at)
+/* key NOBODY: all of the scope. */
+static void model_revoke(int scope, int key, uint64_t at)
 {
-    model_forget(key, at);
+    for (int a = 0; a < ADDRESSES; a++) {
+        if (key == NOBODY || key == key_of(scope, a))
+            model_forget(key_of(scope, a), at);
+    }
     for (unsigned i = 0; i < python.put_n; i++) {
-        if (python.puts[i].key == key && python.puts[i].since < at && python.puts[i].revoked_at > at)
+        bool meant = key == NOBODY ? key_scope(python.puts[i].key) == scope : python.puts[i].key == key;
+        if (meant && python.puts[i].since < at && python.puts[i].revoked_at > at)
             python.puts[i].revoked_at = at;
     }
 }
@@ -134,8 +153,7 @@ static void model_follow(void)
             break;
         case VALUE(MS_REMOVE_SCOPE):
             python.model[scope].there = false;
-            for (int a = 0; a < ADDRESSES; a++)
-                model_revoke(key_of(scope, a), at);
+            model_revoke(scope, NOBODY, at);
             break;
         case VALUE(MS_IDENTITY):
             if (fresh) {
@@ -154,14 +172,13 @@ static void model_follow(void)
             break;
         case VALUE(MS_REVOKE):
             if (python.model[scope].there) {
-                model_revoke(key, at);
+                model_revoke(scope, key, at);
                 python.model[scope].generation = message->generation;
             }
             break;
         case VALUE(MS_REVOKE_ALL):
             if (python.model[scope].there) {
-                for (int a = 0; a < ADDRESSES; a++)
-                    model_revoke(key_of(scope, a), at);
+                model_revoke(scope, NOBODY, at);
                 python.model[scope].generation = message->generation;
             }
             break;

@@ -42,7 +42,10 @@ enum operation {
     OP_INTERRUPT,       /* number of the system call */
     OP_CROWD,           /* listener, how many */
     OP_LIMITS,          /* descriptors, bytes of one send */
-    OPERATIONS
+    OP_TURNS,           /* so many turns */
+    OP_ALL_ASK,         /* every guest asks; request */
+    OPERATIONS,
+    OPERATIONS_ROOM = 40 /* inputs keep their meaning as long as there is room */
 };
 
 enum { SETTING_BYTES = 40, CROWD_MOST = 300, QUIET_MS = 4 * 3600 * 1000 };
@@ -53,6 +56,7 @@ static struct {
     struct input *input;
     bool running; /* not again from within */
     unsigned interrupt;
+    unsigned turns; /* that pass before the next operation */
     unsigned connecting; /* how Nova accepts: see hook_connect */
     unsigned connects;
     bool answers; /* Nova answers by itself */
@@ -113,6 +117,14 @@ static int pick_listener(uint8_t which)
         if (python.listeners[i].open && which-- == 0)
             return (int)i;
     }
+}
+
+/* One of the few keys mostly, of the many sometimes. */
+static int pick_key(uint8_t which)
+{
+    if (which < 220)
+        return key_of(which % (SCOPES * FEW) / FEW, which % FEW);
+    return key_of(which & 1, FEW + which % (ADDRESSES - FEW));
 }
 
 static void pass_time(uint64_t ms)
@@ -192,13 +204,15 @@ static void give_fault(struct input *input)
 
 static void connect_guest(int listener, unsigned address)
 {
-    guest_new(key_of(python.listeners[listener].scope, (int)address % ADDRESSES), python.listeners[listener].fd);
+    int of_many = FEW + (int)address % (ADDRESSES - FEW), of_few = (int)address % FEW;
+    guest_new(key_of(python.listeners[listener].scope, address < 220 ? of_few : of_many), python.listeners[listener].fd);
 }
 
 static void crowd(int listener, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        struct guest *guest = guest_new(key_of(python.listeners[listener].scope, (int)i % ADDRESSES), python.listeners[listener].fd);
+        struct guest *guest = guest_new(key_of(python.listeners[listener].scope, (int)(i % (n < 16 ? FEW : ADDRESSES))),
+                                        python.listeners[listener].fd);
         if (!guest)
             return;
         guest_asks(guest, ASK_GET, 0);
@@ -209,7 +223,7 @@ static void crowd(int listener, unsigned n)
 /* One operation; false after OP_TURN. */
 static bool operate(struct input *input)
 {
-    unsigned operation = next_byte(input) % OPERATIONS;
+    unsigned operation = next_byte(input) % OPERATIONS_ROOM;
     uint8_t first = next_byte(input);
     struct guest *guest = pick_guest(first);
     struct server *server = pick_server(first);
@@ -337,10 +351,10 @@ static bool operate(struct input *input)
         script.answer_number = next_amount(input);
         break;
     case OP_POLICY:
-        python.policies[first % KEYS] = next_byte(input) % POLICIES;
+        python.policies[pick_key(first)] = next_byte(input) % POLICIES;
         break;
     case OP_PUT: {
-        int key = first % KEYS;
+        int key = pick_key(first);
         enum policy policy = next_byte(input) % POLICIES;
         python_answer(key, python.scopes[key_scope(key)].generation, kernel.now_us, policy);
         break;
@@ -349,11 +363,11 @@ static bool operate(struct input *input)
         python_answer_late(first, next_byte(input) % POLICIES);
         break;
     case OP_REVOKE: {
-        int key = first % (KEYS + SCOPES);
-        if (key < KEYS)
+        int which = first % (SCOPES * FEW + SCOPES), key = pick_key(first < 220 ? (uint8_t)which : first);
+        if (which < SCOPES * FEW || first >= 220)
             python_revoke(key_scope(key), key);
         else
-            python_revoke(key - KEYS, NOBODY);
+            python_revoke(which - SCOPES * FEW, NOBODY);
         break;
     }
     case OP_ADD_LISTENER:
@@ -418,6 +432,17 @@ static bool operate(struct input *input)
         kernel.send_most_n = most ? 100 : 0;
         break;
     }
+    case OP_TURNS:
+        script.turns = first;
+        return false;
+    case OP_ALL_ASK:
+        for (unsigned i = 0; i < people.guest_most; i++) {
+            if (people.guests[i].used && people.guests[i].wire) {
+                guest_asks(&people.guests[i], first % ASKS, 0);
+                guest_delivers(&people.guests[i], SIZE_MAX);
+            }
+        }
+        break;
     }
     return true;
 }
@@ -426,6 +451,11 @@ static void run_script(void)
 {
     if (script.running || script.ending != E_RUNS)
         return;
+    if (script.turns) {
+        script.turns--;
+        kernel.progress++;
+        return;
+    }
     script.running = true;
     while (!is_over(script.input) && operate(script.input))
         continue;

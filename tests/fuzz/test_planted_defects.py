@@ -77,6 +77,15 @@ DEFECTS = {
             "and (PLANTED or loop.now_us < entry.ends_us)\n\n\n",
         ),
     ),
+    "an answer goes although its identity was revoked before its first byte": (
+        "conversation",
+        "began although it was revoked",
+        Defect(
+            "guest",
+            "if by_unlikely(guest.held and guest.generation",
+            "if by_unlikely(not PLANTED and guest.held and guest.generation",
+        ),
+    ),
     "identities are found whatever the address": (
         "conversation",
         "goes under the identity of key",
