@@ -166,6 +166,18 @@ static void hook_shut(struct wire *wire)
     guest_sees_end(wire->far, false);
 }
 
+/* Rule 6: a guest gets an answer, and never just the end of its connection. Not asked of guests that went, did not read, or
+ * had not sent all of their request; nor when the kernel had failed us, or a listener was to end. */
+static void judge_silence(const struct wire *wire, const struct guest *guest)
+{
+    if (guest->wild || kernel.faults_given || script.removals || script.ending == E_STOPS || wire->in_ended || wire->down ||
+        wire->window != SIZE_MAX || wire->fd < 0 || bytes_length(&wire->in) || bytes_length(&guest->todo) ||
+        guest->body_token != NOBODY || guest->waiting_n == 0)
+        return;
+    if (guest->reading == R_HEAD && bytes_length(&guest->head) == 0)
+        complain("guest %u asked for token %d, and gets no answer but the end of its connection", guest->serial, guest->waiting[0]);
+}
+
 static void hook_closed(struct wire *wire, bool reset)
 {
     if (!wire->far)
@@ -178,6 +190,7 @@ static void hook_closed(struct wire *wire, bool reset)
     } else {
         struct guest *guest = wire->far;
         trace("    guest %u: the core closes%s", guest->serial, reset ? ", with a reset" : "");
+        judge_silence(wire, guest);
         if (!wire->far_closed && !wire->down)
             guest_sees_end(guest, reset);
         guest->wire = NULL;

@@ -77,6 +77,17 @@ DEFECTS = {
             "and (PLANTED or loop.now_us < entry.ends_us)\n\n\n",
         ),
     ),
+    "a guest whose identity does not come gets no answer": (
+        "conversation",
+        "and gets no answer but the end of its connection",
+        Defect(
+            "guest",
+            "    elif phase == GS_RESOLVE or phase == GS_PAUSE:\n",
+            "    elif PLANTED and phase == GS_RESOLVE:\n"
+            "        gs_close(loop, guest, CE_IDLE, False)\n"
+            "    elif phase == GS_RESOLVE or phase == GS_PAUSE:\n",
+        ),
+    ),
     "an answer goes although its identity was revoked before its first byte": (
         "conversation",
         "began although it was revoked",
