@@ -64,7 +64,7 @@ def stir(rig: Rig, other: Upstream) -> None:
         if number % 2:
             assert guest.answer().status == 200
         rig.loop.remove_listener(listener, drain=bool(number % 3))
-        rig.loop.remove_scope(scope)
+        rig.remove_scope(scope)
         if number % 10 == 0:
             target = other if number % 20 else rig.upstream
             rig.loop.set_upstream([(target.host, target.tcp_port)], "nova:8775")
