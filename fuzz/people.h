@@ -112,13 +112,18 @@ enum { ROUND = 26 * CELL };
 
 static void make_round(char first, unsigned number, uint8_t *to)
 {
-    char digits[9];
-    snprintf(digits, sizeof digits, "%08x", number);
+    static uint8_t letters[2][ROUND]; /* they are always the same */
+    uint8_t *round = letters[first == 'A'], digits[8];
+    if (!round[0]) {
+        for (unsigned i = 0; i < ROUND; i++)
+            round[i] = (uint8_t)(first + (i / CELL * 7 + i % CELL) % 26);
+    }
+    memcpy(to, round, ROUND);
+    for (int i = 7; i >= 0; i--, number >>= 4)
+        digits[i] = (uint8_t)"0123456789abcdef"[number & 15];
     for (unsigned cell = 0; cell < 26; cell++, to += CELL) {
         to[0] = first == 'A' ? MARK : '.';
         memcpy(to + 1, digits, 8);
-        for (unsigned i = 9; i < CELL; i++)
-            to[i] = (uint8_t)(first + (cell * 7 + i) % 26);
     }
 }
 
