@@ -38,9 +38,9 @@ static const struct {
     LIMIT(headers, VALUE(H1_MAX_HEADERS), 1, 2, 3, 5, 10, 20, 50),
     LIMIT(target, 4096, 16, 20, 50, 100, 300, 1000, 14000),
     SETTING(rate_versions, 0, 1, 2, 3, 0, 1, 2, 3),
-    SETTING(base_window_ms, 10000, 1, 10, 100, 1000, 5000, 60000, 600000),
+    SETTING(base_window_ms, 10000, 1, 10, 100, 500, 1000, 5000, 30000),
     SETTING(base_limit, 10, 1, 2, 3, 5, 20, 50, 100),
-    SETTING(burst_window_ms, 10000, 1, 10, 100, 1000, 5000, 60000, 600000),
+    SETTING(burst_window_ms, 10000, 1, 10, 100, 500, 1000, 5000, 30000),
     SETTING(burst_limit, 10, 1, 2, 3, 5, 20, 50, 100),
 #undef SETTING
 #undef LIMIT

@@ -277,12 +277,12 @@ def conversations() -> Iterator[tuple[str, Conversation]]:
         .turns(250)
         .turns(250)
         .all_ask()
-        .turns(5)
+        .turns(4)
         .all_ask()
         .interrupt(20)
         .server_raw(b"x")
         .server_ends(FIN, server=1)
-        .turns(20),
+        .turns(16),
     )
     for how in (FIN, RESET, CLOSE):
         for ask, length in (("post_slow", 600), ("post_slow", 150_000), ("post_chunked", 3000)):

@@ -42,7 +42,7 @@ enum operation {
     OP_INTERRUPT,       /* number of the system call */
     OP_CROWD,           /* listener, how many */
     OP_LIMITS,          /* descriptors, bytes of one send */
-    OP_TURNS,           /* so many turns */
+    OP_TURNS,           /* how many, and one more */
     OP_ALL_ASK,         /* every guest asks; request */
     OPERATIONS,
     OPERATIONS_ROOM = 40 /* inputs keep their meaning as long as there is room */
@@ -433,7 +433,7 @@ static bool operate(struct input *input)
         break;
     }
     case OP_TURNS:
-        script.turns = first;
+        script.turns = first < 240 ? first % 16 : first; /* mostly a few, as with OP_CROWD */
         return false;
     case OP_ALL_ASK:
         for (unsigned i = 0; i < people.guest_most; i++) {
