@@ -60,6 +60,7 @@ def run(target: str, seconds: int, longest: int) -> Outcome:
             f"-timeout={HANG_S}",
             f"-rss_limit_mb={MEMORY_MB}",
             f"-artifact_prefix={crashes}/",
+            "-entropic_scale_per_exec_time=1",
             "-print_final_stats=1",
             str(corpus),
             str(FOLDER / "seeds" / target),
