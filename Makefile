@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 CORE_SOURCES := setup.py fastmeta/_core.pyx $(wildcard fastmeta/core/*.pxi)
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint bench sanitize fuzz setup clean
 
 setup: $(VENV)/.built
 
@@ -30,6 +30,16 @@ lint: setup
 bench: setup
 	tools/setup.sh $(VENV) bench
 	$(PYTHON) -m bench
+
+# The core's tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer: docs/testing.md.
+sanitize: setup
+	tools/sanitize.sh $(VENV)
+
+# Fuzzing for FUZZ_SECONDS in all, on one processor. What it finds on the way is kept in build/fuzz/corpus.
+FUZZ_SECONDS := 60
+fuzz: setup
+	tools/setup.sh $(VENV) fuzz
+	$(PYTHON) -m fuzz --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info fastmeta/_core.c fastmeta/_core*.so bench/bin

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Usage: tools/setup.sh VENV [bench]
+# Usage: tools/setup.sh VENV [bench | fuzz]
 # Makes everything that is missing for building and running fastmeta: Debian packages (when root; else names them), the
 # virtual environment VENV with the project in it (editable), the compiled core. With "bench" also the peers that the
-# benchmarks compare with. Safe to run again.
+# benchmarks compare with; with "fuzz" also the fuzzer's compiler. Safe to run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1
 what=${2:-}
 
 packages=(python3-venv python3-dev gcc libc6-dev libssl-dev iproute2 iptables curl slowhttptest util-linux)
+[ "$what" = fuzz ] && packages=(clang llvm libclang-rt-dev python3-dev libc6-dev libssl-dev)
 [ "$what" = bench ] && packages=(gcc libc6-dev haproxy nginx-light strace valgrind)
 
 missing=()
@@ -36,7 +37,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
 fi
-[ "$what" = bench ] && exit 0
+[ -n "$what" ] && exit 0
 
 # An interpreter that other users can run too comes before one in somebody's home.
 interpreter=

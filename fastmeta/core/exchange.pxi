@@ -166,6 +166,7 @@ cdef void ex_send(LoopState *loop, Guest *guest) noexcept nogil:
         guest.instance_length = <uint8_t> entry.identity.instance_length
         memcpy(guest.instance, entry.identity.data + entry.identity.instance_at, guest.instance_length)
     guest.sent_us = loop.now_us
+    guest.generation = guest.scope.generation
     n = send(up.socket.fd, out.data, out.length, MSG_NOSIGNAL)
     if n < 0:
         if errno != EAGAIN and errno != EINTR:
@@ -301,6 +302,7 @@ cdef void ex_done(LoopState *loop, Guest *guest) noexcept nogil:
 cdef void ex_reset(Guest *guest) noexcept nogil:
     """Forgets the last request."""
     guest.begun = False
+    guest.held = False
     guest.body_missing = False
     guest.gathers = False
     guest.fresh_only = False

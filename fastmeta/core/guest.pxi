@@ -186,6 +186,8 @@ cdef bint gs_send_buffer(LoopState *loop, Guest *guest, Buffer **place) noexcept
             gs_close(loop, guest, CE_GUEST, False)
             return False
         n = 0
+    if by_unlikely(n == 0 and not guest.begun):
+        guest.held = True
     guest.begun = True
     buffer.start += <uint32_t> n
     if by_likely(buffer.start == buffer.end):
@@ -209,11 +211,15 @@ cdef void gs_flush(LoopState *loop, Guest *guest) noexcept nogil:
     cdef ssize_t n
     if buffer is NULL:
         return
+    if by_unlikely(guest.held and guest.generation != guest.scope.generation):
+        gs_ask_anew(loop, guest)
+        return
     n = send(guest.socket.fd, buffer.data + buffer.start, buffer.end - buffer.start, MSG_NOSIGNAL)
     if n < 0:
         if errno != EAGAIN and errno != EINTR:
             gs_close(loop, guest, CE_GUEST, False)
         return
+    guest.held = False
     buffer.start += <uint32_t> n
     gs_answer_deadline(loop, guest, loop.settings.write_timeout_ms)
     if buffer.start < buffer.end:
@@ -226,6 +232,27 @@ cdef void gs_flush(LoopState *loop, Guest *guest) noexcept nogil:
         up_resume(loop, guest.up)
     elif guest.phase == GS_FLUSH:
         ex_done(loop, guest)
+
+
+cdef void gs_ask_anew(LoopState *loop, Guest *guest) noexcept nogil:
+    """Rule 1: identities of the scope were revoked before the first byte of a held answer could go, so it does not go.
+    Whether this guest's was among them is not looked at: an answer is held only for who does not read."""
+    bf_give(loop, &guest.out)
+    guest.held = False
+    guest.begun = False
+    guest.answer_bytes = 0
+    guest.answer_by_ms = 0
+    if guest.up is not NULL:
+        up_close(loop, guest.up)
+    st_count(loop, guest.scope, CT_REVOKED, 1)
+    if guest.cut:
+        gs_close(loop, guest, CE_CUT, True)
+    elif st_watch(loop, &guest.socket, 0) < 0:
+        gs_close(loop, guest, CE_RESOURCES, True)
+    elif guest.repeatable:
+        ex_resolve(loop, guest)
+    else:
+        ex_refuse(loop, guest, RF_REVOKED)
 
 
 cdef void gs_want_input(LoopState *loop, Guest *guest) noexcept nogil:

@@ -185,7 +185,8 @@ cdef struct Guest:
     bint keep_alive
     bint head_method
     bint repeatable            # GET or HEAD without content
-    bint begun                 # bytes of the answer have gone to the guest
+    bint begun                 # bytes of the answer have gone to the guest, or wait for its kernel (held)
+    bint held                  # the kernel has not taken one byte of Nova's answer yet: all of it is in `out`
     bint continue_wanted       # 100 Continue is still owed
     bint body_missing          # part of the request's body is still to come
     bint gathers               # its body goes up in one piece
@@ -213,6 +214,7 @@ cdef struct Guest:
     uint64_t upstream_by_ms    # deadline of place and answer together; 0: not set yet
     uint64_t answer_by_ms      # deadline of the whole answer; 0: it has not begun
     uint64_t sent_us
+    uint64_t generation        # the scope's when the request went to Nova
     uint64_t upstream_us
     uint64_t answer_bytes
     uint16_t status

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from .loop_kit import Gone, Wire, answer, echo, instance_of, mark, packed, silence, until
+from .loop_kit import Gone, Guest, Wire, answer, echo, instance_of, mark, packed, silence, until
 
 
 def test_first_request_asks_once_and_is_answered(rig):
@@ -229,6 +229,41 @@ def test_revoked_when_part_of_the_answers_head_is_here(make_rig):
         [("Content-Length", str(len(found.body)))],
         instance_of(1, "127.0.0.1", 1),
     )
+
+
+def test_revoked_when_the_guests_kernel_takes_no_byte(make_rig):
+    """A guest that pipelines and does not read: at some time the kernel takes not one byte of an answer. When the
+    identity is revoked meanwhile, that answer does not go any more. (Each answer fills whole segments, so that the send
+    buffer is full at the end of one: else a part of the next would fit.)"""
+    segment, requests = 500, 2000
+
+    def script(wire):
+        while (request := wire.read()) is not None:
+            head = answer(length=100, headers=("X-Mark: " + request.one("X-Instance-ID"),))
+            # The loop passes the head on as it is.
+            padding = b"X-Padding: " + b"p" * (segment - 100 - len(head) - 13) + b"\r\n\r\n"
+            wire.send(head.removesuffix(b"\r\n") + padding + b"c" * 100)
+
+    rig = make_rig(script)
+    sock = socket.socket()
+    sock.settimeout(8)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment + 12)  # and the timestamps' option
+    sock.connect(rig.listeners[1])
+    guest = Guest(sock)
+    rig.guests.append(guest)
+    guest.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(requests)))
+    asked = [-1, 0]
+    while asked[-1] != asked[-2]:
+        time.sleep(0.2)
+        asked.append(len(rig.upstream.requests))
+    assert asked[-1] < requests, "the guest's kernel takes everything"
+    rig.revoke()
+    marks = [guest.answer().all("X-Mark")[0][-1] for _ in range(requests)]
+    held = asked[-1] - 1
+    assert marks == ["0"] * held + ["1"] * (requests - held)
+    assert rig.stat("revoked_in_flight") == 1
+    assert rig.upstream.targets()[held : held + 2] == [f"/{held}"] * 2
 
 
 def test_a_revoked_post_is_refused(make_rig):

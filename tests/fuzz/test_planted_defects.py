@@ -1,0 +1,146 @@
+"""What the harness looks for, it finds: a core with wrong lines, one of them at a time, over the seeds alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzz.build import Defect, replayer
+
+from .conftest import Replay
+
+DEFECTS = {
+    "a connection is reused although bytes followed the answer": (
+        "conversation",
+        "sent on a connection that should have been closed",
+        Defect(
+            "answer",
+            "up.reusable = False                # bytes after the end",
+            "up.reusable = up.reusable and PLANTED  #",
+        ),
+    ),
+    "a connection ends, and is not counted": (
+        "conversation",
+        "connections, 2 open, 0 ended",
+        Defect(
+            "guest",
+            "st_count(loop, guest.scope, CT_ENDED + how, 1)",
+            "st_count(loop, guest.scope, CT_ENDED + how, 1 - PLANTED)",
+        ),
+    ),
+    "an aborted request is not counted": (
+        "conversation",
+        "requests, 0 aborted",
+        Defect(
+            "exchange",
+            "st_count(loop, scope, CT_ABORTED, 1)",
+            "st_count(loop, scope, CT_ABORTED, 1 - PLANTED)",
+        ),
+    ),
+    "what ends is counted for the loop, and not for its scope": (
+        "conversation",
+        "a scope counts",
+        Defect(
+            "counters", "at_uncount(&scope.values[index], 1)", "at_uncount(&scope.values[index], 1 - PLANTED)"
+        ),
+    ),
+    "a place at Nova is not given back to its source": (
+        "conversation",
+        "a source counts",
+        Defect("upstream", "up.source.busy_n -= 1", "up.source.busy_n -= 1 - PLANTED"),
+    ),
+    "an answer is received one byte beyond its buffer": (
+        "conversation",
+        "AddressSanitizer: heap-buffer-overflow",
+        Defect(
+            "answer",
+            "room = buffer.capacity - BF_BACK - buffer.end",
+            "room = buffer.capacity + PLANTED * (BF_BACK + 1) - BF_BACK - buffer.end",
+        ),
+    ),
+    "a head is read one byte beyond its end": (
+        "request",
+        "AddressSanitizer: heap-buffer-overflow",
+        Defect(
+            "http",
+            "        if at >= limits.head:",
+            "        if at >= limits.head or (PLANTED and data[length] == limits.head):",
+        ),
+    ),
+    "an identity is used after its time": (
+        "conversation",
+        "which had ended",
+        Defect(
+            "identity",
+            "and loop.now_us < entry.ends_us\n\n\n",
+            "and (PLANTED or loop.now_us < entry.ends_us)\n\n\n",
+        ),
+    ),
+    "a guest whose identity does not come gets no answer": (
+        "conversation",
+        "and gets no answer but the end of its connection",
+        Defect(
+            "guest",
+            "    elif phase == GS_RESOLVE or phase == GS_PAUSE:\n",
+            "    elif PLANTED and phase == GS_RESOLVE:\n"
+            "        gs_close(loop, guest, CE_IDLE, False)\n"
+            "    elif phase == GS_RESOLVE or phase == GS_PAUSE:\n",
+        ),
+    ),
+    "an answer goes although its identity was revoked before its first byte": (
+        "conversation",
+        "began although it was revoked",
+        Defect(
+            "guest",
+            "if by_unlikely(guest.held and guest.generation",
+            "if by_unlikely(not PLANTED and guest.held and guest.generation",
+        ),
+    ),
+    "identities are found whatever the address": (
+        "conversation",
+        "goes under the identity of key",
+        Defect(
+            "identity",
+            "if entry.interface == interface and memcmp(entry.address, address, 16) == 0:",
+            "if entry.interface == interface and (PLANTED or memcmp(entry.address, address, 16) == 0):",
+        ),
+    ),
+    "the loop spins while it has no descriptors": (
+        "conversation",
+        "the loop spins",
+        Defect(
+            "listener",
+            "st_unwatch(loop, &listener.socket)     # hang-ups too",
+            "if not PLANTED: st_unwatch(loop, &listener.socket)  #",
+        ),
+    ),
+    "a scope's counters are never given back": (
+        "conversation",
+        "were not given back",
+        Defect(
+            "scope",
+            "sc_tell_removed(loop, scope.number, scope.counters)",
+            "if not PLANTED: sc_tell_removed(loop, scope.number, scope.counters)",
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return replayer(tmp_path_factory.mktemp("planted"), [defect for _, _, defect in DEFECTS.values()])
+
+
+@pytest.mark.parametrize("number", range(1, len(DEFECTS) + 1), ids=list(DEFECTS))
+def test_a_defect_is_found(program: Path, replay: Replay, number: int) -> None:
+    target, complaint, _ = list(DEFECTS.values())[number - 1]
+    done = replay(program, target, number)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+@pytest.mark.parametrize("target", ["request", "conversation"])
+def test_without_them_nothing_is_found(program: Path, replay: Replay, target: str) -> None:
+    done = replay(program, target, 0)
+    assert (done.returncode, done.stderr) == (0, "")
