@@ -11,26 +11,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzz.conversations import conversations
-from tests.vectors import cases, load, to_bytes
+from tests.vectors import Case, cases, variants
 
 WHOLE, EVERY_BYTE = 0, 13  # how a head is cut: read_cuts in heads.h
 
 
+def vectors(kind: str, key: str) -> Iterator[tuple[int, Case, bytes]]:
+    """All cases, by number; of those that stand for many messages the first and the last."""
+    for number, case in enumerate(cases(kind, "accept") + cases(kind, "refuse")):
+        messages = [data for _, data in variants(case, key)]
+        for data in messages[:1] + messages[1:][-1:]:
+            yield 2 * number + (data is not messages[0]), case, data
+
+
 def heads(kind: str) -> Iterator[tuple[str, bytes]]:
     """The vectors, each as a whole and byte by byte."""
-    for number, case in enumerate(cases(kind, "accept") + cases(kind, "refuse")):
+    for number, case, data in vectors(kind, "head"):
         # A request's second byte sets small limits: see head_limits in heads.h.
         options = bytes([0, 0]) if kind == "requests" else bytes([1 if case.get("to_head") else 6])
-        data = to_bytes(case["head"])
         yield f"{number:03}-whole", options + bytes([WHOLE]) + data
         yield f"{number:03}-bytes", options + bytes([EVERY_BYTE]) + data
 
 
 def chunked_messages() -> Iterator[tuple[str, bytes]]:
-    found = load("chunked")
-    for number, case in enumerate(found["accept"] + found["refuse"]):
-        yield f"{number:03}-whole", bytes([WHOLE]) + to_bytes(case["coded"])
-        yield f"{number:03}-pieces", bytes([2, 1, 3]) + to_bytes(case["coded"])
+    for number, _, data in vectors("chunked", "coded"):
+        yield f"{number:03}-whole", bytes([WHOLE]) + data
+        yield f"{number:03}-pieces", bytes([2, 1, 3]) + data
 
 
 def write(folder: Path) -> None:
