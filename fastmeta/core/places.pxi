@@ -113,8 +113,8 @@ cdef void up_abandon(LoopState *loop, Upstream *up) noexcept nogil:
     if up.phase != UP_BUSY or up.has_head or st_watch(loop, &up.socket, EPOLLIN) < 0:
         up_close(loop, up)
         return
-    # No more comes. A server that looks for this may give up, too, and close. If it fails, so does the next read.
-    shutdown(up.socket.fd, SHUT_WR)
+    if guest.body_left or up.unsent is not NULL:
+        shutdown(up.socket.fd, SHUT_WR)    # no more of it comes; if this fails, so does the next read
     bf_give(loop, &up.received)
     bf_give(loop, &up.unsent)
     guest.up = NULL
