@@ -153,7 +153,7 @@ static void server_reads(struct server *server, const uint8_t *data, size_t leng
 /* The core sends no more of a request: it was given up on its way. What has come whole is not ended like that. */
 static void server_sees_end(const struct server *server)
 {
-    if (!server->in_request && bytes_length(&server->head) == 0 && server->complete)
+    if (!server->in_request && !server->tried)
         complain("server %u: the connection is shut down behind a whole request", server->serial);
 }
 
