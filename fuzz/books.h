@@ -56,7 +56,7 @@ static void books_check_last(const Counters *counters)
 /* What is found by looking at the records. */
 struct tally {
     const Source *source;
-    uint64_t connections, parked, gathered, open_requests, idle, places, busy, streams;
+    uint64_t connections, parked, gathered, open_requests, idle, places, busy, streams, abandoned;
 };
 
 static struct tally *tally_of(struct tally *tallies, unsigned *n, const Source *source)
@@ -109,12 +109,20 @@ static void tally_guest(struct tally *tally, const Guest *guest)
 static void tally_upstreams(const LoopState *loop, struct tally *tallies, unsigned *n)
 {
     uint64_t busy = 0, streams = 0;
-    for (const Link *at = loop->busy.next; at != &loop->busy; at = at->next, busy++) {
+    for (const Link *at = loop->busy.next; at != &loop->busy; at = at->next) {
         const Upstream *up = at->owner;
         struct tally *tally = tally_of(tallies, n, up->source);
         tally->busy++;
+        busy++;
         tally->streams += up->streams;
         streams += up->streams;
+        tally->abandoned += up->abandoned;
+        if (up->abandoned) {
+            /* Its guest has gone: it only keeps its place until Nova is done. */
+            if (up->guest || up->received || up->unsent || up->timer.link.next == NULL || up->source->scope != up->scope)
+                complain("an abandoned connection to Nova that still does something, or has no deadline");
+            continue;
+        }
         if (!up->guest || up->guest->up != up || up->scope != up->guest->scope || up->source != up->guest->source)
             complain("a busy connection to Nova that is nobody's");
     }
@@ -145,7 +153,7 @@ static void books_check_scope(const LoopState *loop, const Scope *scope, struct 
         const Source *source = at->owner;
         const struct tally *tally = tally_of(tallies, n, source);
         quiet += source->quiet.next != NULL;
-        if (source->guest_n != tally->connections || source->connection_n != tally->connections ||
+        if (source->guest_n != tally->connections + tally->abandoned || source->connection_n != tally->connections ||
             source->parked_n != tally->parked || source->gathered_n != tally->gathered || source->busy_n != tally->busy)
             complain("a source counts %u guests, %u connections, %u parked, %u bodies, %u places; "
                      "there are %lu, %lu, %lu, %lu",
@@ -274,11 +282,11 @@ static void books_check_end(const LoopState *loop)
                 complain("a timer is left, of a connection that is gone");
         }
     }
-    /* Every block came back; but for those that were lent too late: in the last turn, or, when waiting failed, in the one
-     * before. And when the event was lost. */
+    /* Every block came back, but for those that were lent too late for the last turn that looked, and when the event was
+     * lost. */
     for (unsigned i = 0; i < python.block_n; i++) {
         books_check_last(python.blocks[i].counters);
-        if (COUNT(EVENTS_LOST) == 0 && python.blocks[i].turn + (loop->failed != 0) < kernel.turns)
+        if (COUNT(EVENTS_LOST) == 0 && python.blocks[i].turn < kernel.good_turn)
             complain("the counters of scope %d were not given back", python.blocks[i].scope);
     }
 }

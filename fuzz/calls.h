@@ -225,8 +225,8 @@ static int kernel_shutdown(int fd, int how)
 static int kernel_setsockopt(int fd, int level, int name, const void *value, socklen_t length)
 {
     hook_call();
-    struct wire *wire = fd_get(fd, K_STREAM, "setsockopt()")->wire;
-    if (level == SOL_SOCKET && name == SO_LINGER) {
+    struct wire *wire = fd_get(fd, K_STREAM, "setsockopt()")->wire; /* NULL: not connected yet */
+    if (level == SOL_SOCKET && name == SO_LINGER && wire) {
         const struct linger *linger = value;
         if (length != sizeof *linger)
             complain("SO_LINGER of %u bytes", length);
@@ -258,7 +258,8 @@ static int kernel_epoll_create1(int flags)
 
 static int kernel_eventfd(unsigned start, int flags)
 {
-    if (flags != (EFD_CLOEXEC | EFD_NONBLOCK))
+    /* Without EFD_NONBLOCK: a descriptor that is only kept, and never read. */
+    if (flags != (EFD_CLOEXEC | EFD_NONBLOCK) && flags != EFD_CLOEXEC)
         complain("eventfd() with other flags");
     int fd = fault(CALL_START) ? -1 : fd_take(K_EVENT);
     if (fd >= 0)
@@ -351,6 +352,8 @@ static int kernel_epoll_wait(int epoll, struct epoll_event *events, int most, in
             n = report(events, most);
     }
     int error = errno;
+    if (n >= 0)
+        kernel.good_turn = kernel.turns;
     for (unsigned i = 0; i < kernel.wire_most; i++) {
         struct wire *wire = &kernel.wires[i];
         wire->unclean = wire->used && (wire->in_ended || wire->error || wire->down || bytes_length(&wire->in));

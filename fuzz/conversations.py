@@ -258,11 +258,11 @@ def conversations() -> Iterator[tuple[str, Conversation]]:
         yield f"start-fault-memory-{fault}", new(start_fault=fault // 2 * 4 | 2).connect().ask("get").turn(3)
     yield (
         "descriptors-run-out",
-        new().limits(9).crowd(0, 8).turn(8).limits(0).time(100).turn(5).to_timer().turn(5),
+        new().limits(25).crowd(0, 8).turn(8).limits(0).time(100).turn(5).to_timer().turn(5),
     )
     yield (
         "descriptors-run-out-and-nobody-goes",
-        new(opens=False, answers=False).limits(9).crowd(0, 8).turn(4),
+        new(opens=False, answers=False).limits(25).crowd(0, 8).turn(4),
     )
     # Each of these has other places in the hash tables.
     for seed in range(8):

@@ -88,6 +88,7 @@ static struct {
     uint64_t progress_seen;
     unsigned spins;
     uint64_t turns;
+    uint64_t good_turn;        /* the last in which waiting did not fail */
     unsigned rotation;         /* where epoll begins to report */
     bool in_turn;              /* the loop works; false: it waits in epoll_wait, or is not running */
     struct {
@@ -331,7 +332,7 @@ static void kernel_start(uint64_t seed, uint64_t now_us)
     kernel.progress = 1;
     kernel.progress_seen = 0;
     kernel.spins = 0;
-    kernel.turns = 0;
+    kernel.turns = kernel.good_turn = 0;
     kernel.rotation = 0;
     kernel.in_turn = false;
     memset(kernel.faults, 0, sizeof kernel.faults);

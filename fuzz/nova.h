@@ -150,6 +150,13 @@ static void server_reads(struct server *server, const uint8_t *data, size_t leng
     }
 }
 
+/* The core sends no more of a request: it was given up on its way. What has come whole is not ended like that. */
+static void server_sees_end(const struct server *server)
+{
+    if (!server->in_request && !server->tried)
+        complain("server %u: the connection is shut down behind a whole request", server->serial);
+}
+
 /* Bytes that come when their request has been answered already. If the connection serves another one by then, or may get
  * one in this very turn, nobody can tell whose they are: docs/architecture.md, "What HTTP/1.1 cannot give". */
 static void server_sends_late(struct server *server, size_t length)
