@@ -170,20 +170,28 @@ def test_guests_that_break_off(served: Served) -> None:
     assert served.guests["blue-5"].is_served()
 
 
-def test_a_guest_that_breaks_off_gives_its_place_back(served: Served) -> None:
-    """Rule 3: the connection to the metadata API on which its answer might still come is closed."""
-    gone = threading.Event()
+def test_the_answer_to_a_guest_that_broke_off_is_nobodys(served: Served) -> None:
+    """Rule 3: the connection to the metadata API is kept until its answer comes, for the API works on it; then it is
+    closed, whatever came, and the next request goes on another one."""
+    broke_off, gone = threading.Event(), threading.Event()
+    early: list[bool] = []
 
-    def never(exchange: Exchange) -> bool:
+    def late(exchange: Exchange) -> bool:
+        broke_off.wait(20)
+        early.append(exchange.gone(0.2))
+        exchange.send(exchange.whole())
         if exchange.gone(20):
             gone.set()
         return False
 
-    served.upstream.scripts["never"] = never
+    served.upstream.scripts["late"] = late
     with served.guests["blue-5"].connect() as wire:
         wire.get("/first")
         assert wire.answer().status == 200
-        wire.get("/never")
-        served.upstream.until_asked("/never")
+        wire.get("/late")
+        served.upstream.until_asked("/late")
         wire.reset()
+    broke_off.set()
     assert gone.wait(20)
+    assert early == [False]
+    assert served.guests["blue-5"].is_served()
