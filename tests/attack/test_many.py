@@ -168,7 +168,7 @@ def test_requests_that_are_given_up(ground: Ground) -> None:
             again=True,
             rate=1000,
             reset=True,
-            send=get("/work/0.01"),
+            send=get("/busy/0.01"),
             end_after="sent",
             end_pause=0.03,
         )

@@ -5,7 +5,7 @@ input it answers with a line of JSON (see Nova.seen), and it ends with its stand
 
     /large/N…    N bytes of content, marks over and over
     /slow/N…     a mark, N seconds later
-    /work/N…     a mark, after N seconds in which it can do nothing else, as if it had one worker
+    /busy/N…     a mark, after N seconds in which it can do nothing else, as if it had one worker
     all others   one mark, which says for whom the answer is
 """
 
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
             self.headers["x-forwarded-for"],
             self.target,
         ).encode()
-        if kind == "work":
+        if kind == "busy":
             time.sleep(float(rest[0]))
             self.send(mark)
         elif kind == "slow":
