@@ -191,7 +191,7 @@ cdef void ln_abort(LoopState *loop, Listener *listener) noexcept nogil:
 
 cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexcept nogil:
     """Our own decision: takes what is queued, closes, and lets requests in progress end."""
-    cdef Link *at
+    cdef Link looked_at
     cdef Guest *guest
     cdef uint32_t n = 0
     if listener.draining or listener.socket.dead:
@@ -208,16 +208,32 @@ cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexce
     # The last guest that goes ends it from now on.
     listener.draining = True
     tm_set(loop, &listener.timer, listener, loop.now_ms + wait_ms)
-    # A connection between requests gets one more look: its next request may be here already.
-    at = listener.guests.next
-    while at != &listener.guests:
-        guest = <Guest *> at.owner
-        at = at.next
+    # A connection between requests gets one more look: its next request may be here already. That may close others,
+    # to make room for a connection to Nova: so each is taken from the front, as long as there are any.
+    ls_init(&looked_at)
+    while not ls_is_empty(&listener.guests):
+        guest = <Guest *> listener.guests.next.owner
+        ls_remove(&guest.link)
+        ls_insert(&looked_at, &guest.link, guest)
         guest.keep_alive = False
         if guest.phase == GS_IDLE:
             gs_read(loop, guest)
             if not guest.socket.dead and guest.phase == GS_IDLE:
                 gs_close(loop, guest, CE_LISTENER, False)
+    while not ls_is_empty(&looked_at):
+        guest = <Guest *> looked_at.next.owner
+        ls_remove(&guest.link)
+        ls_insert(&listener.guests, &guest.link, guest)
+
+
+cdef Listener *ln_to_drain(Scope *scope) noexcept nogil:
+    """A listener of a scope that is not draining yet, or NULL."""
+    cdef Link *at = scope.listeners.next
+    while at != &scope.listeners:
+        if not (<Listener *> at.owner).draining:
+            return <Listener *> at.owner
+        at = at.next
+    return NULL
 
 
 cdef Listener *ln_find(LoopState *loop, uint32_t number) noexcept nogil:

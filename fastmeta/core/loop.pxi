@@ -18,17 +18,14 @@ cdef void lp_upstream(LoopState *loop, const UpstreamMessage *upstream) noexcept
 
 cdef void lp_stop(LoopState *loop, uint64_t drain_ms) noexcept nogil:
     cdef Link *at = loop.scopes.next
-    cdef Link *inner
-    cdef Scope *scope
     cdef Listener *listener
     loop.stopping = True
     while at != &loop.scopes:
-        scope = <Scope *> at.owner
-        at = at.next
-        inner = scope.listeners.next
-        while inner != &scope.listeners:
-            listener = <Listener *> inner.owner
-            inner = inner.next
+        # Draining one may end another that drains already: look for the next from the front each time.
+        listener = ln_to_drain(<Scope *> at.owner)
+        if listener is NULL:
+            at = at.next
+        else:
             ln_drain(loop, listener, drain_ms)
     tm_set(loop, &loop.stop, loop, loop.now_ms + drain_ms)
 
