@@ -7,6 +7,14 @@ from collections.abc import Iterator
 from fuzz.operations import ANSWERS, ASKS, CALLS, CLOSE, FIN, POLICIES, RESET, UNBOUNDED, Conversation
 
 
+def few_descriptors_left() -> Conversation:
+    """60 guests that are idle, and a Nova that answers no more."""
+    conversation = Conversation()
+    for _ in range(4):
+        conversation.crowd(0, 15).turns(8)
+    return conversation.nova(answers=False).limits(80)
+
+
 def conversations() -> Iterator[tuple[str, Conversation]]:
     new = Conversation
     yield "nothing", new()
@@ -264,6 +272,9 @@ def conversations() -> Iterator[tuple[str, Conversation]]:
         "descriptors-run-out-and-nobody-goes",
         new(opens=False, answers=False).limits(25).crowd(0, 8).turn(4),
     )
+    # Idle connections make room for connections to Nova while their listener drains, or the loop stops.
+    yield "draining-makes-room", few_descriptors_left().all_ask().remove_listener(drain=True).turns(15)
+    yield "stopping-makes-room", few_descriptors_left().all_ask().stop(1000).turns(15)
     # Each of these has other places in the hash tables.
     for seed in range(8):
         yield (
