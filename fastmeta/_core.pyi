@@ -18,7 +18,7 @@ address and again about every second as long as new requests for it arrive."""
 EVENT_REQUEST: Final[int]
 """(EVENT_REQUEST, dict): one finished request, when access_log is on. Keys: scope, address (16 bytes), interface,
 instance_id, method, target (str; '' when there is none; a target's first 256 characters), status (0: the guest went
-before its answer began), bytes (of content), total_us, parked_us, upstream_us, upstream_status (0: Nova gave none)."""
+before its answer began), whole (False: the guest did not get all of its answer), bytes (of content), total_us, parked_us, upstream_us, upstream_status (0: Nova gave none)."""
 EVENT_PROBLEM: Final[int]
 """(EVENT_PROBLEM, code, errno, scope, listener, address): something an operator should know; code is one of PROBLEM_*.
 The loop reports each code at most once a second; scope and listener are 0, and address (else 16 bytes) is empty, where

@@ -533,6 +533,7 @@ cdef dict request_dict(RequestRecord *record):
         "method": (<bytes> record.method[:record.method_length]).decode("ascii"),
         "target": (<bytes> record.target[:record.target_length]).decode("ascii"),
         "status": record.status,
+        "whole": bool(record.whole),
         "bytes": record.content_bytes,
         "total_us": record.total_us,
         "parked_us": record.parked_us,

@@ -176,9 +176,9 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
     ),
     _core.PROBLEM_UPSTREAM_FULL: (
         logging.WARNING,
-        "all places for requests to Nova's metadata API %(upstream)s are taken "
-        "(max_upstream_connections): guests wait for one, up to upstream_timeout; is Nova slow, or does a "
-        "guest keep many busy?",
+        "a request waits for a place at Nova's metadata API %(upstream)s, up to upstream_timeout: all of "
+        "max_upstream_connections are taken, or what one network, router or guest may have of them; is Nova "
+        "slow, or does a guest keep many busy?",
     ),
     _core.PROBLEM_UPSTREAM_SILENT: (
         logging.WARNING,
@@ -207,6 +207,7 @@ def request_line(request: Mapping[str, Any], scopes: Mapping[int, Scope]) -> str
         f"{request['status']} {request['bytes']} bytes {_ms(request['total_us'])} ms "
         f"(waited {_ms(request['parked_us'])}, Nova {_ms(request['upstream_us'])}, "
         f"answered {request['upstream_status'] or '-'})"
+        f"{'' if request['whole'] else ', cut off'}"
     )
 
 

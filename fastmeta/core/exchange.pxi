@@ -113,15 +113,15 @@ cdef void ex_place(LoopState *loop, Guest *guest) noexcept nogil:
     guest.phase = GS_PLACE
     pl_wait(loop, guest)
     if not loop.away and not pl_is_free(loop, guest.source):
-        rg_problem(loop, PR_UPSTREAM_FULL, 0, guest.scope.number, 0)
+        rg_problem_of(loop, PR_UPSTREAM_FULL, 0, guest.scope.number, 0, guest.address)
     gs_park(loop, guest, loop.away)
 
 
 cdef void ex_take(LoopState *loop, Guest *guest) noexcept nogil:
     """Takes a kept connection (rule 3: only for what may be repeated), or opens one."""
     cdef Upstream *up
-    if by_unlikely(guest.body_missing and not pl_may_stream(loop, guest.scope)):
-        rg_problem(loop, PR_BODIES_FULL, 0, guest.scope.number, 0)
+    if by_unlikely(guest.body_missing and not pl_may_stream(loop, guest.source)):
+        rg_problem_of(loop, PR_BODIES_FULL, 0, guest.scope.number, 0, guest.address)
         ex_refuse(loop, guest, RF_BODIES)
         return
     if by_unlikely(loop.batch_full):
@@ -279,7 +279,7 @@ cdef void ex_done(LoopState *loop, Guest *guest) noexcept nogil:
         gs_close(loop, guest, CE_CUT, False)
         return
     ex_count(loop, guest, True)
-    ex_record(loop, guest)
+    ex_record(loop, guest, True)
     guest.request_open = False
     gs_drop_body(loop, guest)
     if buffer is not NULL:
@@ -343,8 +343,8 @@ cdef void ex_count(LoopState *loop, const Guest *guest, bint whole) noexcept nog
         st_count(loop, scope, CT_UPSTREAM + ct_bucket(guest.upstream_us), 1)
 
 
-cdef void ex_record(LoopState *loop, const Guest *guest) noexcept nogil:
-    """A record of the finished request for the access log, when there is one."""
+cdef void ex_record(LoopState *loop, const Guest *guest, bint whole) noexcept nogil:
+    """A record of the finished request for the access log, when there is one. whole: its answer was."""
     cdef RequestRecord *record
     cdef const Buffer *buffer = guest.received
     cdef const Head *head
@@ -359,6 +359,7 @@ cdef void ex_record(LoopState *loop, const Guest *guest) noexcept nogil:
     record.interface = guest.interface
     memcpy(record.address, guest.address, 16)
     record.status = guest.status
+    record.whole = whole
     record.upstream_status = guest.upstream_status
     record.content_bytes = guest.answer_bytes
     record.total_us = loop.now_us - guest.arrived_us

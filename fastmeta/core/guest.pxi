@@ -91,7 +91,7 @@ cdef void gs_close(LoopState *loop, Guest *guest, int how, bint reset) noexcept 
     gs_unpark(loop, guest)
     if guest.request_open:
         ex_count(loop, guest, False)
-        ex_record(loop, guest)
+        ex_record(loop, guest, False)
     if how == CE_GUEST:
         if guest.request_open or guest.phase == GS_HEAD:
             how = CE_ABORTED

@@ -105,6 +105,7 @@ cdef struct RequestRecord:
     uint8_t address[16]
     uint16_t status
     uint16_t upstream_status
+    bint whole
     uint64_t content_bytes
     uint64_t total_us
     uint64_t parked_us

@@ -74,6 +74,14 @@ cdef void gs_unpark(LoopState *loop, Guest *guest) noexcept nogil:
     st_uncount(loop, guest.scope, CT_PARKED)
 
 
+cdef bint gs_has_gone(LoopState *loop, const Guest *guest) noexcept nogil:
+    """Whether the guest of a request that had to wait has closed its side, and so most likely nobody waits for the
+    answer: Nova shall not work for it. (A client that has only shut down its sending side looks the same, RFC 9112 section 9.6;
+    proxies like nginx take it for gone too.)"""
+    cdef uint8_t first
+    return recv(guest.socket.fd, &first, 1, MSG_PEEK) == 0
+
+
 cdef void gs_resume_waiters(LoopState *loop, Link *waiters, int reason) noexcept nogil:
     """All who wait in an entry go on: refused for this reason, or, if RF_NONE, with the identity that the entry has
     now."""

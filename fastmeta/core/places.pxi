@@ -12,6 +12,7 @@ cdef enum:
     PL_ADDRESS_FEW = 2
     PL_STARVED_MS = 100
     PL_STREAM_PART = 8             # of all places, for bodies that are still on their way in
+    PL_STREAM_ADDRESS_PART = 8     # of those, for an address
 
 
 cdef inline bint pl_is_free(const LoopState *loop, const Source *source) noexcept nogil:
@@ -26,11 +27,14 @@ cdef inline bint pl_is_free(const LoopState *loop, const Source *source) noexcep
         source.busy_n < PL_ADDRESS_FEW or source.busy_n * PL_ADDRESS_PART < free)
 
 
-cdef bint pl_may_stream(const LoopState *loop, const Scope *scope) noexcept nogil:
+cdef bint pl_may_stream(const LoopState *loop, const Source *source) noexcept nogil:
     """Whether a body that is still on its way may take a place: slow senders of large bodies must not take all of them.
     Nobody sends such bodies to a metadata service."""
     cdef uint64_t most = (loop.settings.max_upstream_connections + PL_STREAM_PART - 1) // PL_STREAM_PART
-    return loop.streams_n < most and scope.streams_n < PL_SCOPE_TIMES * (most - loop.streams_n)
+    return (
+        loop.streams_n < most
+        and source.scope.streams_n < PL_SCOPE_TIMES * (most - loop.streams_n)
+        and source.streams_n < max(most // PL_STREAM_ADDRESS_PART, <uint64_t> 1))
 
 
 cdef void pl_wait(LoopState *loop, Guest *guest) noexcept nogil:
@@ -149,9 +153,12 @@ cdef void up_pump(LoopState *loop) noexcept nogil:
         if guest is NULL:
             loop.pump_wanted = loop.released_n > 0
             return
-        loop.probing = loop.away
         ls_remove(&guest.wait)
         gs_unpark(loop, guest)
+        if gs_has_gone(loop, guest):
+            gs_close(loop, guest, CE_GUEST, False)
+            continue
+        loop.probing = loop.away
         if id_is_good(loop, id_find(loop, guest.scope, guest.address, guest.interface)):
             ex_take(loop, guest)
         else:

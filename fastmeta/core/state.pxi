@@ -89,6 +89,7 @@ cdef struct Source:
     uint32_t parked_n
     uint32_t gathered_n
     uint32_t busy_n            # places at Nova that it has
+    uint32_t streams_n
     Link link                  # in Scope.sources
     Link idle                  # its connections without a request in progress, oldest first
     Link places                # its requests that wait for a place at Nova

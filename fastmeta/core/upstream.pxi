@@ -31,6 +31,7 @@ cdef void up_engage(LoopState *loop, Upstream *up, Guest *guest) noexcept nogil:
     if by_unlikely(guest.body_missing):
         up.streams = True
         up.scope.streams_n += 1
+        up.source.streams_n += 1
         loop.streams_n += 1
 
 
@@ -41,6 +42,7 @@ cdef inline void up_disengage(LoopState *loop, Upstream *up) noexcept nogil:
     if by_unlikely(up.streams):
         up.streams = False
         up.scope.streams_n -= 1
+        up.source.streams_n -= 1
         loop.streams_n -= 1
 
 

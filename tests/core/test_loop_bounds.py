@@ -179,3 +179,17 @@ def test_slow_senders_of_large_bodies_leave_places_for_others(make_rig):
     again = rig.guest()
     again.send(large + bytes(100000 - 3))
     assert again.answer().status == 200
+
+
+def test_one_slow_sender_leaves_places_for_its_neighbours(make_rig):
+    """Of the places for large bodies an address gets one in eight, at least one."""
+    rig = make_rig(settings={"max_upstream_connections": 128})
+    large = b"POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc"
+    senders = [rig.guest("127.0.0.2") for _ in range(6)]
+    for number, sender in enumerate(senders, 1):
+        sender.send(large)
+        rig.wait_stat("requests", number)
+    assert [sender.answer().status for sender in senders[2:]] == [503] * 4
+    neighbour = rig.guest("127.0.0.3")
+    neighbour.send(large + bytes(100000 - 3))
+    assert neighbour.answer().status == 200

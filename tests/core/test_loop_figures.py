@@ -30,6 +30,7 @@ def test_the_access_log(make_rig):
     assert first["instance_id"] == instance_of(1, "127.0.0.5")
     assert (first["method"], first["target"]) == ("GET", ("/a?" + "x" * 300)[:256])
     assert (first["status"], first["upstream_status"], first["bytes"]) == (200, 200, len(body))
+    assert [record["whole"] for record in (first, head, bad, aborted)] == [True, True, True, False]
     assert first["total_us"] >= first["parked_us"] + first["upstream_us"] > 0
     assert first["parked_us"] > 0
     assert (head["method"], head["target"], head["status"], head["bytes"]) == ("HEAD", "/head", 200, 0)

@@ -129,6 +129,23 @@ def test_who_goes_while_it_waits_takes_no_turn(make_rig, gate):
     assert rig.stat("parked") == 0
 
 
+def test_who_has_closed_while_it_waited_is_not_asked_for(make_rig, gate):
+    """A FIN: when its turn comes, the request does not go to Nova, which would work for nobody."""
+    rig = make_rig(gate, settings={"max_upstream_connections": 1})
+    first = hold(rig, "127.0.0.2")
+    rig.wait_stat("identity_hits", 1)
+    gone = [hold(rig, "127.0.0.3", "/held/gone") for _ in range(5)]
+    rig.wait_stat("parked", 5)
+    last = hold(rig, "127.0.0.3", "/held/last")
+    rig.wait_stat("parked", 6)
+    for guest in gone:
+        guest.close()
+    gate.open()
+    assert [first.answer().status, last.answer().status] == [200, 200]
+    assert rig.upstream.targets() == ["/held", "/held/last"]
+    assert rig.stat("aborted") == rig.stat("ended_aborted") == 5
+
+
 def test_a_scope_that_goes_while_it_waits(make_rig, gate):
     """Its requests are gone with it, and the others' go on."""
     rig = make_rig(gate, settings={"max_upstream_connections": 1})

@@ -23,6 +23,7 @@ def request(**changes: Any) -> dict[str, Any]:
         "scope": 1,
         "address": ADDRESS,
         "interface": 0,
+        "whole": True,
         "instance_id": "instance-1",
         "method": b"GET",
         "target": b"/latest/meta-data/",
@@ -91,6 +92,7 @@ def test_request_line() -> None:
     unknown = request_line(request(instance_id="", upstream_status=0, status=404, scope=9), SCOPES)
     assert unknown.startswith("- 10.0.0.5 instance - ")
     assert unknown.endswith("answered -)")
+    assert request_line(request(whole=False), SCOPES).endswith("answered 200), cut off")
     link_local = request(address=ipaddress.IPv6Address("fe80::5").packed, interface=7)
     assert request_line(link_local, SCOPES).startswith(f"network {BLUE} fe80::5%7 instance instance-1 ")
 
