@@ -76,8 +76,8 @@ cdef void gs_unpark(LoopState *loop, Guest *guest) noexcept nogil:
 
 cdef bint gs_has_gone(LoopState *loop, const Guest *guest) noexcept nogil:
     """Whether the guest of a request that had to wait has closed its side, and so most likely nobody waits for the
-    answer: Nova shall not work for it. (A client that has only shut down its sending side looks the same, RFC 9112 section 9.6;
-    proxies like nginx take it for gone too.)"""
+    answer: Nova shall not work for it. A client that has only shut down its sending side looks the same (RFC 9112
+    section 9.6); proxies like nginx take it for gone too."""
     cdef uint8_t first
     return recv(guest.socket.fd, &first, 1, MSG_PEEK) == 0
 
