@@ -76,6 +76,10 @@ class Loop:
         Raises CoreError when the loop itself cannot go on (never for the failure of one connection), or when it is
         called a second time or in another process than the one that made the loop."""
 
+    @property
+    def running(self) -> bool:
+        """Whether run() has begun, so that the loop takes messages, and has not ended."""
+
     def stop(self, drain_ms: int = 0) -> None:
         """Asks run() to end: listeners take what is queued and close, requests in progress get drain_ms milliseconds."""
 

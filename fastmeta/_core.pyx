@@ -267,6 +267,10 @@ cdef class Loop:
         if error:
             raise CoreError(f"the loop cannot wait for events: {os.strerror(error)}")
 
+    @property
+    def running(self):
+        return self.started and not self.ended
+
     cdef int post(self, Message *message) except -1:
         """Puts a message into the mailbox; waits, without the GIL, while it is full. On failure what the message owns
         is freed. The GIL makes all callers one writer: the place is taken after it is held again."""

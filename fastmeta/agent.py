@@ -1,4 +1,4 @@
-"""Puts the parts together: the core in a thread of its own, everything else in an asyncio event loop around
+"""Puts the parts together: the core in threads of its own, everything else in an asyncio event loop around
 it."""
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ import asyncio
 import functools
 import os
 import signal
-import threading
 from collections.abc import Callable
 
 from oslo_log import log as logging
@@ -21,6 +20,7 @@ from fastmeta.listeners import Listeners
 from fastmeta.lookup.resolver import Resolver
 from fastmeta.lookup.source import LookupSource
 from fastmeta.lookup.static import StaticSource
+from fastmeta.loops import DESCRIPTORS_OF_A_LOOP, Loops, divided
 from fastmeta.notify import notify
 from fastmeta.process import connections_allowed, raise_descriptor_limit
 from fastmeta.upstream import Upstream
@@ -43,15 +43,16 @@ JOIN_GRACE = 5.0
 class Agent:
     """The service. Make it and call run() once, in the main thread of a process of its own.
 
-    make_loop makes the core's loop of its settings and the secret.
+    make_loop makes one of the core's loops of its settings and the secret.
     """
 
     def __init__(self, settings: Settings, make_loop: Callable[..., _core.Loop] = _core.Loop) -> None:
         self._settings = settings
         self._make_loop = make_loop
         self._stopping = asyncio.Event()
+        self._loop_ended = asyncio.Event()
         self._core_ended = asyncio.Event()
-        self._core_error: BaseException | None = None
+        self._loops_running = 0
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT, and then until requests in progress have ended (drain_timeout at
@@ -91,15 +92,16 @@ class Agent:
             on_listener_closed=listeners.closed,
             place=listeners.place,
         )
-        thread = threading.Thread(target=self._run_core, args=(core, loop), name="core")
         self._handle_signals(loop)
-        # Nothing of what follows may keep the thread from being ended.
-        thread.start()
+        # Nothing of what follows may keep the threads from being ended.
+        self._loops_running = len(core)
+        core.start(functools.partial(loop.call_soon_threadsafe, self._one_ended))
         try:
             for number, scope in listeners.scopes.items():
                 core.add_scope(number)
                 resolver.add_scope(number, scope)
-            loop.add_reader(core.fileno(), events.read)
+            for descriptor in core.filenos():
+                loop.add_reader(descriptor, events.read)
             upstream.start()
             await source.start(resolver.changed)
             listeners.start(resolver.links_changed)
@@ -114,11 +116,12 @@ class Agent:
             await resolver.stop()
             await upstream.stop()
             await source.stop()
-            loop.remove_reader(core.fileno())
+            for descriptor in core.filenos():
+                loop.remove_reader(descriptor)
             folders.close()
         events.read()
-        if self._core_error is not None:
-            raise CoreError(f"the core cannot go on: {self._core_error}") from self._core_error
+        if core.error is not None:
+            raise CoreError(f"the core cannot go on: {core.error}") from core.error
         if not self._stopping.is_set():
             raise CoreError("the core ended although nobody asked it to")
         LOG.info("fastmeta agent ended")
@@ -135,15 +138,32 @@ class Agent:
                 REQUESTS_OF_A_BOOT,
             )
 
-    def _make_core(self) -> _core.Loop:
+    def _make_core(self) -> Loops:
+        count = self._settings.loops
+        shares = divided(self._core_settings(), count)
+        if count > 1:
+            LOG.info(
+                "%d loops, each with up to %d connections of guests and %d to Nova's metadata API",
+                count,
+                shares[0]["max_connections"],
+                shares[0]["max_upstream_connections"],
+            )
+        try:
+            return Loops([self._make_loop(part, secret=self._settings.secret) for part in shares])
+        except OSError as error:
+            raise CoreError(f"the core cannot start: {error.strerror}") from error
+
+    def _core_settings(self) -> dict[str, int]:
+        """Those of the core, for all loops together, with no more connections than there are descriptors for."""
         settings = dict(self._settings.core)
         descriptors = raise_descriptor_limit()
         # Links are followed where there are IPv6 listeners, with a descriptor for each namespace.
         followed = {spec.namespace for spec in self._settings.listen if spec.address.version == 6}
+        loops = self._settings.loops
         allowed = connections_allowed(
             descriptors,
-            len(self._settings.listen) + len(followed),
-            settings["max_upstream_connections"],
+            len(self._settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP,
+            max(settings["max_upstream_connections"], loops),
         )
         wanted = settings["max_connections"]
         settings["max_connections"] = min(wanted, allowed)
@@ -160,22 +180,18 @@ class Agent:
             settings["max_connections"],
             wanted,
         )
-        try:
-            return self._make_loop(settings, secret=self._settings.secret)
-        except OSError as error:
-            raise CoreError(f"the core cannot start: {error.strerror}") from error
+        return settings
 
     def _make_source(self, folders: FolderWatcher) -> LookupSource:
         # One choice for now; the option's list of choices says so too.
         return StaticSource(self._settings.ports_file, folders)
 
-    def _run_core(self, core: _core.Loop, loop: asyncio.AbstractEventLoop) -> None:
-        """The core's thread."""
-        try:
-            core.run()
-        except BaseException as error:
-            self._core_error = error
-        loop.call_soon_threadsafe(self._core_ended.set)
+    def _one_ended(self) -> None:
+        """One of the core's loops has ended."""
+        self._loops_running -= 1
+        self._loop_ended.set()
+        if self._loops_running == 0:
+            self._core_ended.set()
 
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -214,8 +230,8 @@ class Agent:
         notify("READY=1", f"STATUS={listeners.open} of {listeners.wanted} listeners are open")
 
     async def _until_the_end(self) -> None:
-        """Until somebody asks to stop or the core has ended by itself."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._core_ended)]
+        """Until somebody asks to stop or a loop of the core has ended by itself."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._loop_ended)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -226,7 +242,7 @@ class Agent:
         try:
             await asyncio.wait_for(self._core_ended.wait(), seconds)
         except asyncio.TimeoutError:
-            # Its thread cannot be ended from outside, and the process waits for it: better an end than a
+            # Threads cannot be ended from outside, and the process waits for them: better an end than a
             # hang.
             LOG.critical("the core did not end %g seconds after it was asked to", seconds)
             os._exit(1)

@@ -73,8 +73,9 @@ class Settings:
     lookup_timeout: float
     park_timeout: float
     drain_timeout: float
+    loops: int
     core: Mapping[str, int]
-    """Settings of the core, by its names, within its bounds."""
+    """Settings of the core, by its names, within its bounds; for all loops together."""
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Settings:
@@ -121,6 +122,7 @@ class Settings:
             lookup_timeout=lookup_timeout,
             park_timeout=reader.own("park_timeout"),
             drain_timeout=reader.own("drain_timeout"),
+            loops=reader.own("loops"),
             core=core,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import http.server
 import json
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from fastmeta._core import Loop
 from fastmeta.agent import Agent
 from fastmeta.conf.settings import Settings, load
 from fastmeta.exceptions import CoreError
@@ -323,26 +325,41 @@ class DeadLoop:
         return lambda *arguments, **keywords: None
 
 
+@pytest.mark.parametrize("loops", [1, 3])
 @pytest.mark.parametrize(
     ("error", "text"),
     [(CoreError("epoll_wait: EBADF"), "cannot go on: epoll_wait: EBADF"), (None, "although nobody asked")],
 )
-def test_a_core_that_ends_by_itself_is_an_error(tmp_path: Path, error: Exception | None, text: str) -> None:
+def test_a_core_that_ends_by_itself_is_an_error(
+    tmp_path: Path, error: Exception | None, text: str, loops: int
+) -> None:
+    """Also when it is one loop of several: the others end with it."""
     (tmp_path / "ports.json").write_text(ports("one"))
     config = tmp_path / "fastmeta.conf"
     config.write_text(
         f"[fastmeta]\nlisten = network:{BLUE}@127.0.0.1:{free_tcp_port()}\nports_file = "
-        f"{tmp_path}/ports.json\n"
+        f"{tmp_path}/ports.json\nloops = {loops}\n"
     )
     settings = Settings.from_conf(load(["--config-file", str(config)], prog="fastmeta agent", version="0"))
     core = DeadLoop(error)
+    made: list[Any] = []
+
+    def make(*arguments: Any, **keywords: Any) -> Any:
+        made.append(core if len(made) == loops // 2 else Loop(*arguments, **keywords))
+        return made[-1]
 
     async def run() -> None:
-        await Agent(settings, lambda *arguments, **keywords: core).run()  # type: ignore[arg-type,return-value]
+        await Agent(settings, make).run()
 
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(CoreError, match=text):
         asyncio.run(run())
     os.close(core.event)
+    assert len(made) == loops
+    assert [loop.running for loop in made if loop is not core] == [False] * (loops - 1)
+    made.clear()
+    if error is not None:
+        error.__traceback__ = None  # it knows the loops
+    gc.collect()
     assert len(set(os.listdir("/proc/self/fd")) - before) == 0
-    assert not [thread for thread in threading.enumerate() if thread.name == "core"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("core")]
