@@ -140,6 +140,10 @@ class Loop:
         """addresses: numeric IP and TCP port of Nova's metadata API, tried in turn; host: value of the Host header.
         Existing connections end after their present request. Raises ValueError for what is not numeric."""
 
+    def set_settings(self, settings: Mapping[str, int] | None = None) -> None:
+        """Replaces all settings, as they are given when a loop is made. They hold for what comes next: nobody is thrown
+        out because there are more than there may be now, and what has begun keeps its deadline."""
+
     def set_secret(self, secret: bytes) -> None:
         """The shared secret for signatures of identities that are put from now on."""
 

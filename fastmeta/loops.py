@@ -190,6 +190,11 @@ class Loops:
         for loop in self._loops:
             loop.set_upstream(addresses, host)
 
+    def set_settings(self, settings: Mapping[str, int]) -> None:
+        """settings: for all loops together."""
+        for loop, part in zip(self._loops, divided(settings, len(self)), strict=True):
+            loop.set_settings(part)
+
     def set_secret(self, secret: bytes) -> None:
         for loop in self._loops:
             loop.set_secret(secret)

@@ -16,6 +16,14 @@ cdef void lp_upstream(LoopState *loop, const UpstreamMessage *upstream) noexcept
     loop.pump_wanted = True
 
 
+cdef void lp_settings(LoopState *loop, const SettingsMessage *message) noexcept nogil:
+    """Bounds and times hold for what comes next: nobody is thrown out because there are more than there may be now, and
+    no timer that runs is set anew."""
+    loop.settings = message.settings
+    loop.head_limits = message.head_limits
+    loop.pump_wanted = True                # there may be more places at Nova now
+
+
 cdef void lp_stop(LoopState *loop, uint64_t drain_ms) noexcept nogil:
     cdef Link *at = loop.scopes.next
     cdef Listener *listener
@@ -58,6 +66,9 @@ cdef void lp_message(LoopState *loop, Message *message) noexcept nogil:
             ln_abort(loop, listener)
     elif kind == MS_UPSTREAM:
         lp_upstream(loop, <UpstreamMessage *> message.payload)
+        free(message.payload)
+    elif kind == MS_SETTINGS:
+        lp_settings(loop, <SettingsMessage *> message.payload)
         free(message.payload)
     elif kind == MS_STOP:
         lp_stop(loop, message.ends_us)
