@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import http.client
 import http.server
@@ -24,7 +25,8 @@ import pytest
 
 from fastmeta._core import Loop
 from fastmeta.agent import Agent
-from fastmeta.conf.settings import Settings, load
+from fastmeta.conf.running import RunningConfiguration
+from fastmeta.conf.settings import load
 from fastmeta.exceptions import CoreError
 
 BLUE = "11111111-1111-4111-8111-111111111111"
@@ -268,14 +270,6 @@ def test_a_second_signal_ends_at_once(start: Start, upstream: Upstream) -> None:
             slow.result(30)
 
 
-def test_hangup_does_not_end_it(start: Start) -> None:
-    agent = start()
-    agent.process.send_signal(signal.SIGHUP)
-    agent.until_logged("SIGHUP: the configuration cannot be read again")
-    assert agent.get() == (200, "one")
-    assert agent.stop() == 0
-
-
 def test_empty_secret_is_taken_with_a_warning(start: Start) -> None:
     agent = start(default="metadata_proxy_shared_secret =")
     agent.until_logged("metadata_proxy_shared_secret is empty")
@@ -340,7 +334,8 @@ def test_a_core_that_ends_by_itself_is_an_error(
         f"[fastmeta]\nlisten = network:{BLUE}@127.0.0.1:{free_tcp_port()}\nports_file = "
         f"{tmp_path}/ports.json\nloops = {loops}\n"
     )
-    settings = Settings.from_conf(load(["--config-file", str(config)], prog="fastmeta agent", version="0"))
+    read = functools.partial(load, ["--config-file", str(config)], prog="fastmeta agent", version="0")
+    configuration = RunningConfiguration(read(), read)
     core = DeadLoop(error)
     made: list[Any] = []
 
@@ -349,7 +344,7 @@ def test_a_core_that_ends_by_itself_is_an_error(
         return made[-1]
 
     async def run() -> None:
-        await Agent(settings, make).run()
+        await Agent(configuration, make).run()
 
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(CoreError, match=text):
