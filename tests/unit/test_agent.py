@@ -270,6 +270,47 @@ def test_a_second_signal_ends_at_once(start: Start, upstream: Upstream) -> None:
             slow.result(30)
 
 
+def test_hangup_is_told_to_systemd(start: Start) -> None:
+    """As Type=notify-reload wants it (sd_notify(3)): when it began, by CLOCK_MONOTONIC, and when it is done; also
+    when nothing could be taken up."""
+    agent = start()
+    config = agent.folder / "fastmeta.conf"
+    for line, logged in (
+        ("max_body = 7", "reload: taken up: [fastmeta] max_body = 7"),
+        ("nonsense", "not a line"),
+    ):
+        config.write_text(f"{config.read_text()}{line}\n")
+        before = time.monotonic_ns() // 1000
+        agent.process.send_signal(signal.SIGHUP)
+        reloading, monotonic = agent.notified().splitlines()
+        assert reloading == "RELOADING=1"
+        assert before <= int(monotonic.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+        assert agent.notified().splitlines() == ["READY=1", "STATUS=1 of 1 listeners are open"]
+        assert logged in agent.log.read_text()
+    assert agent.get() == (200, "one")
+    assert agent.stop() == 0
+
+
+def test_hangup_while_it_starts(start: Start) -> None:
+    """The reload follows when it is ready, which is said once before."""
+    agent = start(wait=False)
+    agent.until_logged("fastmeta agent")  # a signal before there is a handler ends any process
+    end = time.monotonic() + 10
+    while not _handles(agent.process.pid, signal.SIGHUP):
+        assert time.monotonic() < end
+    agent.process.send_signal(signal.SIGHUP)
+    told = [agent.notified().splitlines()[0] for _ in range(3)]
+    assert told == ["READY=1", "RELOADING=1", "READY=1"]
+    assert agent.stop() == 0
+
+
+def _handles(pid: int, number: signal.Signals) -> bool:
+    """Whether this process has a handler for the signal: SigCgt in /proc/<pid>/status."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def test_empty_secret_is_taken_with_a_warning(start: Start) -> None:
     agent = start(default="metadata_proxy_shared_secret =")
     agent.until_logged("metadata_proxy_shared_secret is empty")
