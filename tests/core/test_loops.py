@@ -263,15 +263,32 @@ def test_a_thousand_scopes_come_and_go_while_others_are_asked(make_loops: Callab
     assert set(rig.loop._scope_of_listener) == set(staying)
 
 
+class Late:
+    """A loop whose thread is slow to begin."""
+
+    def __init__(self) -> None:
+        self.loop = _core.Loop()
+
+    def run(self) -> None:
+        threading.Event().wait(0.05)
+        self.loop.run()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.loop, name)
+
+
 def test_more_scopes_than_a_mailbox_holds() -> None:
     """3,000 at once, as at a start: start() returns when all loops take messages."""
     with nothing_left_behind():
         ended = threading.Semaphore(0)
-        loops = Loops([_core.Loop() for _ in range(2)])
+        loops = Loops([_core.Loop(), Late()])
         loops.start(ended.release)
-        for scope in range(1, 3001):
-            loops.add_scope(scope)
-        loops.stop()
+        try:
+            for scope in range(1, 3001):
+                loops.add_scope(scope)
+        finally:
+            until(lambda: all(loop.running for loop in loops._loops))
+            loops.stop()
         for _ in range(2):
             assert ended.acquire(timeout=DEADLINE_S)
         removed = {event[1] for event in loops.events() if event[0] == _core.EVENT_SCOPE_REMOVED}
