@@ -287,7 +287,7 @@ def test_more_scopes_than_a_mailbox_holds() -> None:
             for scope in range(1, 3001):
                 loops.add_scope(scope)
         finally:
-            until(lambda: all(loop.running for loop in loops._loops))
+            until(lambda each=loops._loops: all(loop.running for loop in each))
             loops.stop()
         for _ in range(2):
             assert ended.acquire(timeout=DEADLINE_S)
