@@ -1,5 +1,7 @@
 """Settings that are replaced while the loop runs: they hold for what comes next, and nobody is thrown out."""
 
+import contextlib
+import socket
 import threading
 
 import pytest
@@ -166,6 +168,32 @@ def test_the_access_log(make_rig):
     assert rig.ask("/again").status == 200
     until(lambda: len(rig.records()) == 3)
     assert [record["target"] for record in rig.records()] == ["/held", "/logged", "/again"]
+
+
+def test_an_upstream_while_connections_are_made(make_rig):
+    """What was not sent yet, whatever its method, goes to the new one; the old one gets nothing more, above all no request
+    with the new one's name."""
+    rig = make_rig()
+    with socket.socket() as old, contextlib.ExitStack() as full:
+        old.bind(("127.0.0.1", 0))
+        old.listen(0)
+        for _ in range(3):  # its queue is full then: the kernel lets no further connection be made
+            client = full.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(old.getsockname())
+        rig.loop.set_upstream([old.getsockname()], "old:1")
+        got, posted = rig.guest("127.0.0.2"), rig.guest("127.0.0.3")
+        got.get("/got")
+        posted.post(b"body", "/posted")
+        rig.wait_stat("upstream_connections", 2)
+        assert rig.stat("requests") == 2 and rig.upstream.requests == []
+        rig.loop.set_upstream([(rig.upstream.host, rig.upstream.tcp_port)], "new:1")
+        for guest in (got, posted):
+            assert guest.answer().status == 200
+        assert sorted(rig.upstream.targets()) == ["/got", "/posted"]
+        assert {request.one("Host") for request in rig.upstream.requests} == {"new:1"}
+        assert rig.stat("upstream_connects") == 4
+        assert _core.PROBLEM_UPSTREAM_AWAY not in rig.problems()
 
 
 @pytest.mark.parametrize("settings", [{"no_such": 1}, {"max_connections": 0}, {"max_head": 1 << 20}])
