@@ -171,7 +171,7 @@ def test_the_access_log(make_rig):
 
 
 def test_an_upstream_while_connections_are_made(make_rig):
-    """What was not sent yet, whatever its method, goes to the new one; the old one gets nothing more, above all no request
+    """What was not sent yet, whatever its method, goes to the new one; the old one gets nothing, above all no request
     with the new one's name."""
     rig = make_rig()
     with socket.socket() as old, contextlib.ExitStack() as full:
