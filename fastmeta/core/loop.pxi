@@ -1,8 +1,8 @@
 # The loop: messages from Python, timers, turns, its beginning and end. Prefix lp_.
 
 cdef void lp_upstream(LoopState *loop, const UpstreamMessage *upstream) noexcept nogil:
-    """New addresses of Nova: connections to the old ones end after their present request. Those that are not there yet end
-    at once, with nothing sent on them: their requests are for the new ones."""
+    """New addresses of Nova: connections to the old ones end after their present request. Those that are not there yet
+    end at once, with nothing sent on them: their requests are for the new ones."""
     cdef Link *at = loop.busy.next
     cdef Upstream *up
     cdef Guest *guest
