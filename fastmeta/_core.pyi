@@ -76,6 +76,10 @@ class Loop:
         Raises CoreError when the loop itself cannot go on (never for the failure of one connection), or when it is
         called a second time or in another process than the one that made the loop."""
 
+    @property
+    def running(self) -> bool:
+        """Whether run() has begun, so that the loop takes messages, and has not ended."""
+
     def stop(self, drain_ms: int = 0) -> None:
         """Asks run() to end: listeners take what is queued and close, requests in progress get drain_ms milliseconds."""
 
@@ -135,6 +139,10 @@ class Loop:
     def set_upstream(self, addresses: Sequence[tuple[str, int]], host: str) -> None:
         """addresses: numeric IP and TCP port of Nova's metadata API, tried in turn; host: value of the Host header.
         Existing connections end after their present request. Raises ValueError for what is not numeric."""
+
+    def set_settings(self, settings: Mapping[str, int] | None = None) -> None:
+        """Replaces all settings, as they are given when a loop is made. They hold for what comes next: nobody is thrown
+        out because there are more than there may be now, and what has begun keeps its deadline."""
 
     def set_secret(self, secret: bytes) -> None:
         """The shared secret for signatures of identities that are put from now on."""

@@ -158,8 +158,7 @@ cdef enum:
     POST_TIMEOUT_S = 5
 
 
-cdef int set_settings(LoopState *state, dict values) except -1:
-    cdef Settings *settings = &state.settings
+cdef int fill_settings(Settings *settings, HeadLimits *head_limits, dict values) except -1:
     settings.park_timeout_ms = values["park_timeout_ms"]
     settings.upstream_timeout_ms = values["upstream_timeout_ms"]
     settings.connect_timeout_ms = values["connect_timeout_ms"]
@@ -186,9 +185,9 @@ cdef int set_settings(LoopState *state, dict values) except -1:
     settings.base_limit = values["base_limit"]
     settings.burst_window_ms = values["burst_window_ms"]
     settings.burst_limit = values["burst_limit"]
-    state.head_limits.head = values["max_head"]
-    state.head_limits.headers = values["max_headers"]
-    state.head_limits.target = values["max_target"]
+    head_limits.head = values["max_head"]
+    head_limits.headers = values["max_headers"]
+    head_limits.target = values["max_target"]
     return 0
 
 
@@ -240,7 +239,7 @@ cdef class Loop:
         self.state = <LoopState *> calloc(1, sizeof(LoopState))
         if self.state is NULL:
             raise MemoryError()
-        set_settings(self.state, values)
+        fill_settings(&self.state.settings, &self.state.head_limits, values)
         with nogil:
             error = lp_init(self.state)
         if error:
@@ -266,6 +265,10 @@ cdef class Loop:
         self.ended = True
         if error:
             raise CoreError(f"the loop cannot wait for events: {os.strerror(error)}")
+
+    @property
+    def running(self):
+        return self.started and not self.ended
 
     cdef int post(self, Message *message) except -1:
         """Puts a message into the mailbox; waits, without the GIL, while it is full. On failure what the message owns
@@ -455,6 +458,25 @@ cdef class Loop:
         upstream.host_length = <uint32_t> len(name)
         message.kind = MS_UPSTREAM
         message.payload = upstream
+        self.post(&message)
+
+    def set_settings(self, settings=None):
+        cdef Message message
+        cdef SettingsMessage *payload
+        values = checked_settings(settings)
+        if values["access_log"] and self.state.requests.slots is NULL:
+            # The loop looks at this ring only when its settings say so, and they come after it.
+            self.state.requests.slots = calloc(RG_REQUESTS, sizeof(RequestRecord))
+            if self.state.requests.slots is NULL:
+                raise MemoryError()
+            self.state.requests.capacity = RG_REQUESTS
+        payload = <SettingsMessage *> calloc(1, sizeof(SettingsMessage))
+        if payload is NULL:
+            raise MemoryError()
+        fill_settings(&payload.settings, &payload.head_limits, values)
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_SETTINGS
+        message.payload = payload
         self.post(&message)
 
     def set_secret(self, bytes secret not None):

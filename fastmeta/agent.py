@@ -1,4 +1,4 @@
-"""Puts the parts together: the core in a thread of its own, everything else in an asyncio event loop around
+"""Puts the parts together: the core in threads of its own, everything else in an asyncio event loop around
 it."""
 
 from __future__ import annotations
@@ -7,12 +7,13 @@ import asyncio
 import functools
 import os
 import signal
-import threading
+import time
 from collections.abc import Callable
 
 from oslo_log import log as logging
 
 from fastmeta import _core
+from fastmeta.conf.running import RunningConfiguration
 from fastmeta.conf.settings import Settings
 from fastmeta.events import EventReader
 from fastmeta.exceptions import CoreError
@@ -21,8 +22,10 @@ from fastmeta.listeners import Listeners
 from fastmeta.lookup.resolver import Resolver
 from fastmeta.lookup.source import LookupSource
 from fastmeta.lookup.static import StaticSource
+from fastmeta.loops import DESCRIPTORS_OF_A_LOOP, Loops, divided
 from fastmeta.notify import notify
 from fastmeta.process import connections_allowed, raise_descriptor_limit
+from fastmeta.reload import Reloader
 from fastmeta.upstream import Upstream
 
 LOG = logging.getLogger(__name__)
@@ -43,31 +46,32 @@ JOIN_GRACE = 5.0
 class Agent:
     """The service. Make it and call run() once, in the main thread of a process of its own.
 
-    make_loop makes the core's loop of its settings and the secret.
+    make_loop makes one of the core's loops of its settings and the secret.
     """
 
-    def __init__(self, settings: Settings, make_loop: Callable[..., _core.Loop] = _core.Loop) -> None:
-        self._settings = settings
+    def __init__(
+        self, configuration: RunningConfiguration, make_loop: Callable[..., _core.Loop] = _core.Loop
+    ) -> None:
+        self._configuration = configuration
         self._make_loop = make_loop
+        self._ready = False
+        self._reload_wanted = False
         self._stopping = asyncio.Event()
+        self._loop_ended = asyncio.Event()
         self._core_ended = asyncio.Event()
-        self._core_error: BaseException | None = None
+        self._loops_running = 0
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT, and then until requests in progress have ended (drain_timeout at
-        most).
+        most). SIGHUP reads the configuration again.
 
         Raises ConfigError, ListenError, NamespaceError when it cannot start, CoreError when the core cannot
         go on.
         """
-        settings = self._settings
-        if not settings.secret:
-            LOG.warning(
-                "metadata_proxy_shared_secret is empty: whoever reaches Nova's metadata API can ask in any "
-                "instance's name"
-            )
-        self._warn_of_rate_limits()
-        core = self._make_core()
+        settings = self._configuration.settings
+        _warn_of_secret(settings)
+        _warn_of_rate_limits(settings)
+        core = self._make_core(settings)
         loop = asyncio.get_running_loop()
         folders = FolderWatcher(loop)
         source = self._make_source(folders)
@@ -91,96 +95,74 @@ class Agent:
             on_listener_closed=listeners.closed,
             place=listeners.place,
         )
-        thread = threading.Thread(target=self._run_core, args=(core, loop), name="core")
-        self._handle_signals(loop)
-        # Nothing of what follows may keep the thread from being ended.
-        thread.start()
+        reloader = Reloader(self._configuration, core, resolver, upstream, _core_settings)
+        self._handle_signals(loop, functools.partial(self._reload, reloader, listeners))
+        # Nothing of what follows may keep the threads from being ended.
+        self._loops_running = len(core)
+        core.start(functools.partial(loop.call_soon_threadsafe, self._one_ended))
         try:
             for number, scope in listeners.scopes.items():
                 core.add_scope(number)
                 resolver.add_scope(number, scope)
-            loop.add_reader(core.fileno(), events.read)
+            for descriptor in core.filenos():
+                loop.add_reader(descriptor, events.read)
             upstream.start()
             await source.start(resolver.changed)
             listeners.start(resolver.links_changed)
             self._tell_ready(listeners)
+            if self._reload_wanted:
+                self._reload(reloader, listeners)
             await self._until_the_end()
         finally:
             notify("STOPPING=1")
             listeners.stop()
-            core.stop(int(settings.drain_timeout * 1000) if self._stopping.is_set() else 0)
+            drain_timeout = self._configuration.settings.drain_timeout
+            core.stop(int(drain_timeout * 1000) if self._stopping.is_set() else 0)
             # Requests that wait for an identity may still get one.
-            await self._wait_for_core(settings.drain_timeout + JOIN_GRACE)
+            await self._wait_for_core(drain_timeout + JOIN_GRACE)
             await resolver.stop()
             await upstream.stop()
             await source.stop()
-            loop.remove_reader(core.fileno())
+            for descriptor in core.filenos():
+                loop.remove_reader(descriptor)
             folders.close()
         events.read()
-        if self._core_error is not None:
-            raise CoreError(f"the core cannot go on: {self._core_error}") from self._core_error
+        if core.error is not None:
+            raise CoreError(f"the core cannot go on: {core.error}") from core.error
         if not self._stopping.is_set():
             raise CoreError("the core ended although nobody asked it to")
         LOG.info("fastmeta agent ended")
 
-    def _warn_of_rate_limits(self) -> None:
-        """Cloud-init before 25.1 takes the first 429 for final: its instance then has no metadata at all."""
-        core = self._settings.core
-        smallest = min(core["base_limit"], core["burst_limit"])
-        if core["rate_versions"] and smallest < REQUESTS_OF_A_BOOT:
-            LOG.warning(
-                "[metadata_rate_limiting] allows %d requests in a window, but a boot of cloud-init makes about %d at "
-                "once: guests will get 429, which cloud-init before version 25.1 does not repeat",
-                smallest,
-                REQUESTS_OF_A_BOOT,
+    def _make_core(self, settings: Settings) -> Loops:
+        count = settings.loops
+        shares = divided(_core_settings(settings), count)
+        if count > 1:
+            LOG.info(
+                "%d loops, each with up to %d connections of guests and %d to Nova's metadata API",
+                count,
+                shares[0]["max_connections"],
+                shares[0]["max_upstream_connections"],
             )
-
-    def _make_core(self) -> _core.Loop:
-        settings = dict(self._settings.core)
-        descriptors = raise_descriptor_limit()
-        # Links are followed where there are IPv6 listeners, with a descriptor for each namespace.
-        followed = {spec.namespace for spec in self._settings.listen if spec.address.version == 6}
-        allowed = connections_allowed(
-            descriptors,
-            len(self._settings.listen) + len(followed),
-            settings["max_upstream_connections"],
-        )
-        wanted = settings["max_connections"]
-        settings["max_connections"] = min(wanted, allowed)
-        if allowed < wanted:
-            # What one network or guest may have must not be more than there is.
-            for name, part in _PARTS.items():
-                settings[name] = min(settings[name], max(1, allowed // part))
-        LOG.log(
-            logging.WARNING if allowed < FEW_CONNECTIONS else logging.INFO,
-            "%d descriptors (LimitNOFILE) allow %d connections of guests; at most %d are taken "
-            "(max_connections %d)",
-            descriptors,
-            allowed,
-            settings["max_connections"],
-            wanted,
-        )
         try:
-            return self._make_loop(settings, secret=self._settings.secret)
+            return Loops([self._make_loop(part, secret=settings.secret) for part in shares])
         except OSError as error:
             raise CoreError(f"the core cannot start: {error.strerror}") from error
 
     def _make_source(self, folders: FolderWatcher) -> LookupSource:
         # One choice for now; the option's list of choices says so too.
-        return StaticSource(self._settings.ports_file, folders)
+        return StaticSource(self._configuration.settings.ports_file, folders)
 
-    def _run_core(self, core: _core.Loop, loop: asyncio.AbstractEventLoop) -> None:
-        """The core's thread."""
-        try:
-            core.run()
-        except BaseException as error:
-            self._core_error = error
-        loop.call_soon_threadsafe(self._core_ended.set)
+    def _one_ended(self) -> None:
+        """One of the core's loops has ended."""
+        self._loops_running -= 1
+        self._loop_ended.set()
+        if self._loops_running == 0:
+            self._core_ended.set()
 
-    def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _handle_signals(self, loop: asyncio.AbstractEventLoop, reload: Callable[[], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, functools.partial(self._stop, number))
-        loop.add_signal_handler(signal.SIGHUP, self._ignore_hangup)
+        loop.add_signal_handler(signal.SIGHUP, reload)
         # Operators send these to OpenStack services for a report; their default action would end us.
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             loop.add_signal_handler(number, self._ignore, number)
@@ -192,7 +174,7 @@ class Agent:
         LOG.info(
             "%s: requests in progress have %g seconds to end (a second signal ends them at once)",
             number.name,
-            self._settings.drain_timeout,
+            self._configuration.settings.drain_timeout,
         )
         self._stopping.set()
 
@@ -200,9 +182,24 @@ class Agent:
     def _ignore(number: signal.Signals) -> None:
         LOG.warning("%s: has no meaning here, ignored", number.name)
 
-    @staticmethod
-    def _ignore_hangup() -> None:
-        LOG.warning("SIGHUP: the configuration cannot be read again while running; restart to change it")
+    def _reload(self, reloader: Reloader, listeners: Listeners) -> None:
+        """Takes no time that a guest could notice; a signal that comes meanwhile is followed by one reload more."""
+        if self._stopping.is_set():
+            LOG.warning("SIGHUP: ending, the configuration is not read again")
+            return
+        if not self._ready:
+            self._reload_wanted = True
+            return
+        # Of Type=notify-reload systemd wants to know the time, too (sd_notify(3)).
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            if reloader.reload():
+                _warn_of_secret(self._configuration.settings)
+                _warn_of_rate_limits(self._configuration.settings)
+        except CoreError as error:
+            LOG.critical("reload: the core does not take it: %s", error)
+        finally:
+            notify("READY=1", _status(listeners))
 
     def _tell_ready(self, listeners: Listeners) -> None:
         LOG.log(
@@ -211,11 +208,12 @@ class Agent:
             listeners.open,
             listeners.wanted,
         )
-        notify("READY=1", f"STATUS={listeners.open} of {listeners.wanted} listeners are open")
+        notify("READY=1", _status(listeners))
+        self._ready = True
 
     async def _until_the_end(self) -> None:
-        """Until somebody asks to stop or the core has ended by itself."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._core_ended)]
+        """Until somebody asks to stop or a loop of the core has ended by itself."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._loop_ended)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -226,16 +224,71 @@ class Agent:
         try:
             await asyncio.wait_for(self._core_ended.wait(), seconds)
         except asyncio.TimeoutError:
-            # Its thread cannot be ended from outside, and the process waits for it: better an end than a
+            # Threads cannot be ended from outside, and the process waits for them: better an end than a
             # hang.
             LOG.critical("the core did not end %g seconds after it was asked to", seconds)
             os._exit(1)
 
 
-def serve(settings: Settings) -> None:
+def _warn_of_secret(settings: Settings) -> None:
+    if not settings.secret:
+        LOG.warning(
+            "metadata_proxy_shared_secret is empty: whoever reaches Nova's metadata API can ask in any "
+            "instance's name"
+        )
+
+
+def _warn_of_rate_limits(settings: Settings) -> None:
+    """Cloud-init before 25.1 takes the first 429 for final: its instance then has no metadata at all."""
+    core = settings.core
+    smallest = min(core["base_limit"], core["burst_limit"])
+    if core["rate_versions"] and smallest < REQUESTS_OF_A_BOOT:
+        LOG.warning(
+            "[metadata_rate_limiting] allows %d requests in a window, but a boot of cloud-init makes about %d at "
+            "once: guests will get 429, which cloud-init before version 25.1 does not repeat",
+            smallest,
+            REQUESTS_OF_A_BOOT,
+        )
+
+
+def _core_settings(settings: Settings) -> dict[str, int]:
+    """Those of the core, for all loops together, with no more connections than there are descriptors for."""
+    core = dict(settings.core)
+    descriptors = raise_descriptor_limit()
+    # Links are followed where there are IPv6 listeners, with a descriptor for each namespace.
+    followed = {spec.namespace for spec in settings.listen if spec.address.version == 6}
+    loops = settings.loops
+    allowed = connections_allowed(
+        descriptors,
+        len(settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP,
+        max(core["max_upstream_connections"], loops),
+    )
+    wanted = core["max_connections"]
+    core["max_connections"] = min(wanted, allowed)
+    if allowed < wanted:
+        # What one network or guest may have must not be all that its loop has.
+        for name, part in _PARTS.items():
+            core[name] = min(core[name], max(1, allowed // loops // part))
+    LOG.log(
+        logging.WARNING if allowed < FEW_CONNECTIONS else logging.INFO,
+        "%d descriptors (LimitNOFILE) allow %d connections of guests; at most %d are taken "
+        "(max_connections %d)",
+        descriptors,
+        allowed,
+        core["max_connections"],
+        wanted,
+    )
+    return core
+
+
+def _status(listeners: Listeners) -> str:
+    return f"STATUS={listeners.open} of {listeners.wanted} listeners are open"
+
+
+def serve(configuration: RunningConfiguration) -> None:
     """Runs the agent until it is told to end. Raises as Agent.run does."""
 
     async def run() -> None:
-        await Agent(settings).run()
+        await Agent(configuration).run()
 
     asyncio.run(run())

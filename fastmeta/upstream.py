@@ -41,10 +41,8 @@ class Upstream:
 
     def __init__(self, table: UpstreamTable, host: str, tcp_port: int) -> None:
         self._table = table
-        self._host = host.strip("[]")
-        self._tcp_port = tcp_port
-        self._numeric = _is_numeric(self._host)
-        self._addresses: list[tuple[str, int]] = []
+        self._set(host, tcp_port)
+        self._told: tuple[list[tuple[str, int]], str] | None = None
         self._resolved_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._repeats = Repeats(60.0)
@@ -58,6 +56,20 @@ class Upstream:
             self._tell([(self._host, self._tcp_port)])
         else:
             self._resolve_soon()
+
+    def _set(self, host: str, tcp_port: int) -> None:
+        self._host = host.strip("[]")
+        self._tcp_port = tcp_port
+        self._numeric = _is_numeric(self._host)
+
+    def move(self, host: str, tcp_port: int) -> None:
+        """From now on it is there. Until a name is resolved the core goes on with what it was told last."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._set(host, tcp_port)
+        self._repeats.forget("unresolved")
+        self.start()
 
     def away(self) -> None:
         """The core finds none of the addresses answering: perhaps the name has others by now."""
@@ -102,8 +114,8 @@ class Upstream:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _tell(self, addresses: list[tuple[str, int]]) -> None:
-        if addresses != self._addresses:
-            self._addresses = addresses
+        if (addresses, str(self)) != self._told:
+            self._told = addresses, str(self)
             self._table.set_upstream(addresses, str(self))
             LOG.info(
                 "Nova's metadata API: %s (%s)",

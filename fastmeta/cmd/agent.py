@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from oslo_log import log as logging
 
 from fastmeta import __version__
-from fastmeta.conf.settings import Settings, load
+from fastmeta.conf.running import RunningConfiguration
+from fastmeta.conf.settings import load
 from fastmeta.exceptions import ConfigError, FastmetaError
 from fastmeta.process import forbid_dumps
 
@@ -15,14 +18,17 @@ LOG = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
-    """Serves until SIGTERM or SIGINT. argv: oslo.config's, above all --config-file. Raises FastmetaError."""
+    """Serves until SIGTERM or SIGINT; SIGHUP reads the configuration again. argv: oslo.config's, above all
+    --config-file. Raises FastmetaError."""
     forbid_dumps()  # before the secret is read
-    conf = load(argv, prog="fastmeta agent", version=__version__)
+    load_again = functools.partial(load, argv, prog="fastmeta agent", version=__version__)
+    conf = load_again()
     try:
         logging.setup(conf, "fastmeta", __version__)
     except (logging.LogConfigError, OSError) as error:
         raise ConfigError(f"logging cannot be set up: {error}") from error
-    settings = Settings.from_conf(conf)
+    configuration = RunningConfiguration(conf, load_again)
+    settings = configuration.settings
     # The compiled core is loaded only when there is something to serve.
     from fastmeta.agent import serve
 
@@ -34,7 +40,7 @@ def main(argv: list[str]) -> int:
     )
     failure: FastmetaError | None = None
     try:
-        serve(settings)
+        serve(configuration)
     except FastmetaError as error:
         failure = error
     if failure is not None:

@@ -164,6 +164,15 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "cut off.",
     ),
     cfg.Opt(
+        "loops",
+        type=Whole(1, 64, "number"),
+        default=1,
+        help="Threads that serve guests. Each network or router is served by one of them, a new one by that "
+        "which has the fewest. More than one only when one processor is not enough. max_connections, "
+        "max_parked, max_gathered_bodies and max_upstream_connections are divided equally over them, at "
+        "least one each.",
+    ),
+    cfg.Opt(
         "max_connections",
         type=Whole(1, 1_000_000, "number"),
         default=16384,

@@ -3,8 +3,11 @@ that says option, value, and what would be right."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,8 +76,10 @@ class Settings:
     lookup_timeout: float
     park_timeout: float
     drain_timeout: float
+    loops: int
+    debug: bool
     core: Mapping[str, int]
-    """Settings of the core, by its names, within its bounds."""
+    """Settings of the core, by its names, within its bounds; for all loops together."""
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Settings:
@@ -121,6 +126,8 @@ class Settings:
             lookup_timeout=lookup_timeout,
             park_timeout=reader.own("park_timeout"),
             drain_timeout=reader.own("drain_timeout"),
+            loops=reader.own("loops"),
+            debug=reader.default("debug"),
             core=core,
         )
 
@@ -134,8 +141,16 @@ def load(argv: Sequence[str], *, prog: str, version: str) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     logging.register_options(conf)
     fastmeta_conf.register(conf)
+    said = io.StringIO()
     try:
-        conf(list(argv), project="fastmeta", prog=prog, version=version)
+        with contextlib.redirect_stderr(said):
+            conf(list(argv), project="fastmeta", prog=prog, version=version)
+    except SystemExit as end:
+        # So oslo.config ends when a file gives a bad value to an option that argv could give, too.
+        if end.code == 1:
+            raise ConfigError(_one_line(said.getvalue())) from None
+        sys.stderr.write(said.getvalue())
+        raise
     except cfg.ConfigFileParseError as error:
         # The parser's text ends with the line that it cannot read, which may be the secret's: not as a cause
         # either.
@@ -149,38 +164,40 @@ def load(argv: Sequence[str], *, prog: str, version: str) -> cfg.ConfigOpts:
         if isinstance(error, OSError):
             raise ConfigError(f"{error.filename}: {error.strerror}") from error
         raise ConfigError("a configuration file is not text in UTF-8") from None
+    sys.stderr.write(said.getvalue())
     return conf
 
 
 class _Reader:
-    """Reads values, and turns oslo.config's errors into ours."""
+    """Reads values by section."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
 
     def default(self, name: str) -> Any:
         """A value of [DEFAULT]."""
-        return self._read(self._conf, name, name)
+        return read(self._conf, name, name)
 
     def own(self, name: str) -> Any:
         """A value of [fastmeta]."""
-        return self._read(self._conf.fastmeta, name, f"[fastmeta] {name}")
+        return read(self._conf.fastmeta, name, f"[fastmeta] {name}")
 
     def rate_limiting(self, name: str) -> Any:
         """A value of [metadata_rate_limiting]."""
-        return self._read(self._conf.metadata_rate_limiting, name, f"[metadata_rate_limiting] {name}")
+        return read(self._conf.metadata_rate_limiting, name, f"[metadata_rate_limiting] {name}")
 
-    @staticmethod
-    def _read(group: Any, name: str, shown: str) -> Any:
-        try:
-            return group[name]
-        except (cfg.TemplateSubstitutionError, cfg.NoSuchOptError, cfg.NoSuchGroupError):
-            # The error's text shows a part of the value, which may be the secret: not as a cause either.
-            raise ConfigError(f"{shown}: $ in it names no option; right is $$ for a dollar sign") from None
-        except (cfg.Error, ValueError) as error:
-            reason = error.__context__ if isinstance(error.__context__, ValueError) else error
-            file = re.search(r"detail='([^']*)'", str(error))
-            raise ConfigError(f"{file[1] + ': ' if file else ''}{shown}: {_one_line(str(reason))}") from error
+
+def read(group: Any, name: str, shown: str) -> Any:
+    """The value of an option of a group (or of a ConfigOpts); raises ConfigError for one that cannot be used."""
+    try:
+        return group[name]
+    except (cfg.TemplateSubstitutionError, cfg.NoSuchOptError, cfg.NoSuchGroupError):
+        # The error's text shows a part of the value, which may be the secret: not as a cause either.
+        raise ConfigError(f"{shown}: $ in it names no option; right is $$ for a dollar sign") from None
+    except (cfg.Error, ValueError) as error:
+        reason = error.__context__ if isinstance(error.__context__, ValueError) else error
+        file = re.search(r"detail='([^']*)'", str(error))
+        raise ConfigError(f"{file[1] + ': ' if file else ''}{shown}: {_one_line(str(reason))}") from error
 
 
 def _rate_limits(reader: _Reader) -> dict[str, int]:

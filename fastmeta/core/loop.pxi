@@ -1,7 +1,11 @@
 # The loop: messages from Python, timers, turns, its beginning and end. Prefix lp_.
 
 cdef void lp_upstream(LoopState *loop, const UpstreamMessage *upstream) noexcept nogil:
-    """New addresses of Nova: connections to the old ones end after their present request."""
+    """New addresses of Nova: connections to the old ones end after their present request. Those that are not there yet
+    end at once, with nothing sent on them: their requests are for the new ones."""
+    cdef Link *at = loop.busy.next
+    cdef Upstream *up
+    cdef Guest *guest
     memcpy(loop.targets, upstream.targets, sizeof(loop.targets))
     loop.target_n = upstream.target_n
     memcpy(loop.host, upstream.host, sizeof(loop.host))
@@ -14,6 +18,22 @@ cdef void lp_upstream(LoopState *loop, const UpstreamMessage *upstream) noexcept
     loop.failures = 0
     tm_cancel(&loop.retry)                 # try the new ones now
     loop.pump_wanted = True
+    while at != &loop.busy:
+        up = <Upstream *> at.owner
+        at = at.next
+        if up.phase == UP_CONNECTING and up.target != loop.target:
+            guest = up.guest
+            up_close(loop, up)
+            if guest is not NULL:
+                ex_place(loop, guest)
+
+
+cdef void lp_settings(LoopState *loop, const SettingsMessage *message) noexcept nogil:
+    """Bounds and times hold for what comes next: nobody is thrown out because there are more than there may be now, and
+    no timer that runs is set anew."""
+    loop.settings = message.settings
+    loop.head_limits = message.head_limits
+    loop.pump_wanted = True                # there may be more places at Nova now
 
 
 cdef void lp_stop(LoopState *loop, uint64_t drain_ms) noexcept nogil:
@@ -58,6 +78,9 @@ cdef void lp_message(LoopState *loop, Message *message) noexcept nogil:
             ln_abort(loop, listener)
     elif kind == MS_UPSTREAM:
         lp_upstream(loop, <UpstreamMessage *> message.payload)
+        free(message.payload)
+    elif kind == MS_SETTINGS:
+        lp_settings(loop, <SettingsMessage *> message.payload)
         free(message.payload)
     elif kind == MS_STOP:
         lp_stop(loop, message.ends_us)

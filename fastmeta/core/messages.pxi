@@ -25,6 +25,7 @@ cdef enum:
     MS_REVOKE_ALL = 9
     MS_UPSTREAM = 10
     MS_STOP = 11
+    MS_SETTINGS = 12
 
 cdef enum:
     EV_MISS = 1
@@ -83,7 +84,7 @@ cdef struct Message:
     uint32_t interface
     uint64_t generation
     uint64_t ends_us
-    void *payload              # owned by the message: Identity or UpstreamMessage
+    void *payload              # owned by the message: Identity, UpstreamMessage or SettingsMessage
     Counters *counters         # of a new scope; Python's, lent until EV_SCOPE_REMOVED
 
 

@@ -289,6 +289,11 @@ cdef struct Settings:
     uint64_t burst_limit
 
 
+cdef struct SettingsMessage:
+    Settings settings
+    HeadLimits head_limits
+
+
 cdef enum:
     MAX_EVENTS = 256           # of a batch
     UP_SPARES = 16

@@ -143,6 +143,24 @@ class Resolver:
         self._questions = 0
         self._repeats = Repeats(REPEAT_PERIOD, clock)
 
+    def set_times(
+        self, *, identity_ttl: float, negative_ttl: float, lookup_timeout: float, park_timeout: float
+    ) -> None:
+        """Other times from now on; a query that is under way keeps its timeout. When an answer is believed for
+        a shorter time, what is known ends: it was to be believed for the longer one."""
+        shorter = identity_ttl * 1000 < self._identity_ttl_ms or negative_ttl * 1000 < self._negative_ttl_ms
+        self._identity_ttl_ms = int(identity_ttl * 1000)
+        self._negative_ttl_ms = int(negative_ttl * 1000)
+        self._lookup_timeout = lookup_timeout
+        self._park_timeout = park_timeout
+        if shorter:
+            self.revoke_all()
+
+    def revoke_all(self) -> None:
+        """Nothing of what is known holds any more; also answers that are under way are void."""
+        for state in self._scopes.values():
+            self._revoke(state, None)
+
     def add_scope(self, number: int, scope: Scope) -> None:
         """number: the core's for this scope, which the core knows already."""
         self._scopes[number] = _ScopeState(number, scope)

@@ -275,9 +275,12 @@ class Rig:
         except BaseException as error:
             self.failure = error
 
+    def filenos(self) -> list[int]:
+        return [self.loop.fileno()]
+
     def drive(self) -> None:
         while True:
-            ready, _, _ = select.select([self.loop.fileno(), self.wake], [], [])
+            ready, _, _ = select.select([*self.filenos(), self.wake], [], [])
             for event in self.loop.events():
                 if event[0] == _core.EVENT_MISS:
                     _, scope, address, _ = event

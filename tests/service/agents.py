@@ -28,6 +28,9 @@ SECRET = f"Zx81-{uuid.uuid4()}"
 """Must never be seen anywhere but in the file that the agent reads it from."""
 
 
+RELOADED = r"reload: (nothing is )?taken up"
+
+
 def until(condition: Callable[[], Any], what: str = "", seconds: float = WAIT) -> Any:
     """Waits until condition holds, and gives its value."""
     end = time.monotonic() + seconds
@@ -129,20 +132,14 @@ class Agent:
         self.ports_file = self.folder / "ports.json"
         if ports is not None:
             self.write_ports(ports)
-        lines = [
-            "[DEFAULT]",
-            "debug = true",
-            f"nova_metadata_port = {nova_tcp_port}",
-            f"metadata_proxy_shared_secret = {SECRET}",
-            *default,
-            "[fastmeta]",
-            f"ports_file = {self.ports_file}",
-            "access_log = true",
-            *(f"listen = {entry}" for entry in listen),
-            *(f"{name} = {value}" for name, value in options.items()),
-        ]
-        config = write_private(self.folder / "agent.conf", "\n".join(lines) + "\n")
-        command = [*prefix, sys.executable, "-m", "fastmeta", "agent", "--config-file", str(config)]
+        self.config = self.folder / "agent.conf"
+        self.default = {"debug": "true", "nova_metadata_port": str(nova_tcp_port)}
+        self.default |= {"metadata_proxy_shared_secret": SECRET}
+        self.default |= dict(line.split(" = ") for line in default)
+        self.listen = list(listen)
+        self.options: dict[str, object] = {"ports_file": self.ports_file, "access_log": "true", **options}
+        self.write_config()
+        command = [*prefix, sys.executable, "-m", "fastmeta", "agent", "--config-file", str(self.config)]
         if namespace is not None:
             command = in_namespace_command(namespace, command)
         self.service = Service("agent", command, self.folder)
@@ -167,6 +164,23 @@ class Agent:
     @property
     def pid(self) -> int:
         return self.service.pid
+
+    def write_config(self, more: str = "") -> None:
+        """By renaming, of what was given and set since. more: lines behind all others."""
+        lines = ["[DEFAULT]", *(f"{name} = {value}" for name, value in self.default.items())]
+        lines += ["[fastmeta]", *(f"listen = {entry}" for entry in self.listen)]
+        lines += [f"{name} = {value}" for name, value in self.options.items()]
+        new = self.folder / "agent.conf.new"
+        os.rename(write_private(new, "\n".join([*lines, more, ""])), self.config)
+
+    def reload(self, more: str = "", *, default: dict[str, str] | None = None, **options: object) -> str:
+        """Writes the configuration with these options, sends SIGHUP, and returns what the log says of it."""
+        self.default |= default or {}
+        self.options |= options
+        self.write_config(more)
+        count = len(self.logged(RELOADED))
+        os.kill(self.pid, signal.SIGHUP)
+        return self.until_logged(RELOADED, count + 1)[-1]
 
     def write_ports(self, ports: object) -> None:
         """By renaming, as one should. ports: what "ports" is in the file, or bytes: the whole file."""

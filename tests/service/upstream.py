@@ -108,7 +108,8 @@ class Upstream:
     """
 
     def __init__(self, secret: str, *, listening: bool = True) -> None:
-        self.secret = secret
+        self.secrets = {secret}
+        """Each of them makes good signatures."""
         self.scripts: dict[str, Script] = {}
         self.received: list[Received] = []
         self.wrong: list[str] = []
@@ -244,7 +245,8 @@ class Upstream:
             self.wrong.append(f"ambiguous framing: {request.head!r}")
         if request.value("host") != f"127.0.0.1:{self.tcp_port}":
             self.wrong.append(f"Host is not ours: {request.head!r}")
-        if request.value("x-instance-id-signature") != signature(self.secret, request.instance):
+        signatures = [signature(secret, request.instance) for secret in self.secrets]
+        if request.value("x-instance-id-signature") not in signatures:
             self.wrong.append(f"the signature is wrong: {request.head!r}")
         if any(line[:1] in b" \t" or line.count(b"\n") != 1 for line in lines) or b"\0" in request.head:
             self.wrong.append(f"lines that may be read in two ways: {request.head!r}")

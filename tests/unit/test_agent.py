@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 import http.client
 import http.server
 import json
@@ -21,8 +23,10 @@ from typing import Any
 
 import pytest
 
+from fastmeta._core import Loop
 from fastmeta.agent import Agent
-from fastmeta.conf.settings import Settings, load
+from fastmeta.conf.running import RunningConfiguration
+from fastmeta.conf.settings import load
 from fastmeta.exceptions import CoreError
 
 BLUE = "11111111-1111-4111-8111-111111111111"
@@ -266,12 +270,45 @@ def test_a_second_signal_ends_at_once(start: Start, upstream: Upstream) -> None:
             slow.result(30)
 
 
-def test_hangup_does_not_end_it(start: Start) -> None:
+def test_hangup_is_told_to_systemd(start: Start) -> None:
+    """As Type=notify-reload wants it (sd_notify(3)): when it began, by CLOCK_MONOTONIC, and when it is done; also
+    when nothing could be taken up."""
     agent = start()
-    agent.process.send_signal(signal.SIGHUP)
-    agent.until_logged("SIGHUP: the configuration cannot be read again")
+    config = agent.folder / "fastmeta.conf"
+    for line, logged in (
+        ("max_body = 7", "reload: taken up: [fastmeta] max_body = 7"),
+        ("nonsense", "not a line"),
+    ):
+        config.write_text(f"{config.read_text()}{line}\n")
+        before = time.monotonic_ns() // 1000
+        agent.process.send_signal(signal.SIGHUP)
+        reloading, monotonic = agent.notified().splitlines()
+        assert reloading == "RELOADING=1"
+        assert before <= int(monotonic.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+        assert agent.notified().splitlines() == ["READY=1", "STATUS=1 of 1 listeners are open"]
+        assert logged in agent.log.read_text()
     assert agent.get() == (200, "one")
     assert agent.stop() == 0
+
+
+def test_hangup_while_it_starts(start: Start) -> None:
+    """The reload follows when it is ready, which is said once before."""
+    agent = start(wait=False)
+    agent.until_logged("fastmeta agent")  # a signal before there is a handler ends any process
+    end = time.monotonic() + 10
+    while not _handles(agent.process.pid, signal.SIGHUP):
+        assert time.monotonic() < end
+    agent.process.send_signal(signal.SIGHUP)
+    told = [agent.notified().splitlines()[0] for _ in range(3)]
+    assert told == ["READY=1", "RELOADING=1", "READY=1"]
+    assert agent.stop() == 0
+
+
+def _handles(pid: int, number: signal.Signals) -> bool:
+    """Whether this process has a handler for the signal: SigCgt in /proc/<pid>/status."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def test_empty_secret_is_taken_with_a_warning(start: Start) -> None:
@@ -323,26 +360,42 @@ class DeadLoop:
         return lambda *arguments, **keywords: None
 
 
+@pytest.mark.parametrize("loops", [1, 3])
 @pytest.mark.parametrize(
     ("error", "text"),
     [(CoreError("epoll_wait: EBADF"), "cannot go on: epoll_wait: EBADF"), (None, "although nobody asked")],
 )
-def test_a_core_that_ends_by_itself_is_an_error(tmp_path: Path, error: Exception | None, text: str) -> None:
+def test_a_core_that_ends_by_itself_is_an_error(
+    tmp_path: Path, error: Exception | None, text: str, loops: int
+) -> None:
+    """Also when it is one loop of several: the others end with it."""
     (tmp_path / "ports.json").write_text(ports("one"))
     config = tmp_path / "fastmeta.conf"
     config.write_text(
         f"[fastmeta]\nlisten = network:{BLUE}@127.0.0.1:{free_tcp_port()}\nports_file = "
-        f"{tmp_path}/ports.json\n"
+        f"{tmp_path}/ports.json\nloops = {loops}\n"
     )
-    settings = Settings.from_conf(load(["--config-file", str(config)], prog="fastmeta agent", version="0"))
+    read = functools.partial(load, ["--config-file", str(config)], prog="fastmeta agent", version="0")
+    configuration = RunningConfiguration(read(), read)
     core = DeadLoop(error)
+    made: list[Any] = []
+
+    def make(*arguments: Any, **keywords: Any) -> Any:
+        made.append(core if len(made) == loops // 2 else Loop(*arguments, **keywords))
+        return made[-1]
 
     async def run() -> None:
-        await Agent(settings, lambda *arguments, **keywords: core).run()  # type: ignore[arg-type,return-value]
+        await Agent(configuration, make).run()
 
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(CoreError, match=text):
         asyncio.run(run())
     os.close(core.event)
+    assert len(made) == loops
+    assert [loop.running for loop in made if loop is not core] == [False] * (loops - 1)
+    made.clear()
+    if error is not None:
+        error.__traceback__ = None  # it knows the loops
+    gc.collect()
     assert len(set(os.listdir("/proc/self/fd")) - before) == 0
-    assert not [thread for thread in threading.enumerate() if thread.name == "core"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("core")]

@@ -531,3 +531,70 @@ class TestRevocation:
         started = time.monotonic()
         run(Source(answer()), test, first_pause=60.0, jitter=lambda: 1.0)
         assert time.monotonic() - started < 1.5
+
+
+def test_revoking_everything() -> None:
+    """In every scope; an answer that is under way counts for nothing, and is asked for anew."""
+
+    async def test() -> None:
+        release = asyncio.Event()
+
+        async def slow() -> Answer:
+            await release.wait()
+            return answer(port(5, A5))
+
+        bench = Bench(Source(slow, answer(port(6, A5))))
+        bench.miss(A5)
+        await bench.until(lambda: len(bench.source.asked) == 1)
+        bench.resolver.revoke_all()
+        assert [call[:3] for call in bench.table.calls] == [("revoke", scope, None) for scope in (1, 2, 3)]
+        release.set()
+        assert await bench.answered() == [("identity", A5, "instance-6")]
+        await bench.resolver.stop()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("times", "revoked"),
+    [
+        ({}, False),
+        ({"identity_ttl": 20.0, "negative_ttl": 3.0}, False),
+        ({"identity_ttl": 9.9}, True),
+        ({"negative_ttl": 0.0}, True),
+        ({"lookup_timeout": 0.5, "park_timeout": 1.0}, False),
+    ],
+)
+def test_other_times(times: dict[str, float], revoked: bool) -> None:
+    """They hold from now on; what was to be believed for longer than it may be now ends."""
+
+    async def test() -> None:
+        bench = Bench(Source(answer(port(5, A5))))
+        new = {"identity_ttl": 10.0, "negative_ttl": 2.0, "lookup_timeout": 1.0, "park_timeout": 8.0} | times
+        bench.resolver.set_times(**new)
+        assert bool(bench.table.calls) is revoked
+        bench.miss(A5)
+        bench.miss(A6)
+        await bench.answered(2)
+        assert [keywords["ttl_ms"] for keywords in bench.table.keywords if keywords] == [
+            new["identity_ttl"] * 1000,
+            new["negative_ttl"] * 1000,
+        ]
+        await bench.resolver.stop()
+
+    asyncio.run(test())
+
+
+def test_another_lookup_timeout() -> None:
+    async def test() -> None:
+        async def never() -> Answer:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        bench = Bench(Source(never, answer(port(5, A5))), lookup_timeout=60.0)
+        bench.resolver.set_times(identity_ttl=90.0, negative_ttl=2.0, lookup_timeout=0.02, park_timeout=8.0)
+        bench.miss(A5)
+        assert await bench.answered() == [("identity", A5, "instance-5")]
+        await bench.resolver.stop()
+
+    asyncio.run(test())

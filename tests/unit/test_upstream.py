@@ -150,3 +150,43 @@ def test_addresses_are_bounded_and_usable(monkeypatch: pytest.MonkeyPatch) -> No
         assert addresses == [f"192.0.2.{n}" for n in range(upstream_module.MAX_ADDRESSES)]
 
     run("nova", test)
+
+
+def test_moving_to_an_address() -> None:
+    async def test(upstream: Upstream, table: Table) -> None:
+        upstream.move("192.0.2.2", 8775)
+        upstream.move("192.0.2.2", 8775)
+        upstream.move("192.0.2.2", 80)
+        assert str(upstream) == "192.0.2.2"
+
+    assert run("192.0.2.1", test).told == [
+        ([("192.0.2.1", 8775)], "192.0.2.1:8775"),
+        ([("192.0.2.2", 8775)], "192.0.2.2:8775"),
+        ([("192.0.2.2", 80)], "192.0.2.2"),
+    ]
+
+
+def test_moving_to_a_name_with_the_same_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Host header is another one."""
+    Names(monkeypatch, found("192.0.2.1"))
+
+    async def test(upstream: Upstream, table: Table) -> None:
+        upstream.move("nova", 8775)
+        await until(lambda: len(table.told) == 2)
+
+    assert run("192.0.2.1", test).told[1] == ([("192.0.2.1", 8775)], "nova:8775")
+
+
+def test_moving_while_the_old_name_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not asked for any more."""
+    names = Names(monkeypatch, OSError("away"))
+
+    async def test(upstream: Upstream, table: Table) -> None:
+        await until(lambda: names.asked > 2)
+        upstream.move("192.0.2.2", 8775)
+        await asyncio.sleep(0.02)
+        asked = names.asked
+        await asyncio.sleep(0.05)
+        assert names.asked == asked
+
+    assert run("nova", test).told == [([("192.0.2.2", 8775)], "192.0.2.2:8775")]
