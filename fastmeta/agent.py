@@ -36,9 +36,6 @@ FEW_CONNECTIONS = 1000
 _PARTS = {"max_connections_per_scope": 4, "max_connections_per_address": 32}
 """One part in so many of the connections, where descriptors do not allow as many as the options do."""
 
-REQUESTS_OF_A_BOOT = 29
-"""That cloud-init makes, of OpenStack's and EC2's metadata together, in a second or two."""
-
 JOIN_GRACE = 5.0
 """Seconds beyond drain_timeout after which a core that does not end is given up."""
 
@@ -69,8 +66,7 @@ class Agent:
         go on.
         """
         settings = self._configuration.settings
-        _warn_of_secret(settings)
-        _warn_of_rate_limits(settings)
+        self._say_doubts()
         core = self._make_core(settings)
         loop = asyncio.get_running_loop()
         folders = FolderWatcher(loop)
@@ -194,12 +190,15 @@ class Agent:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             if reloader.reload():
-                _warn_of_secret(self._configuration.settings)
-                _warn_of_rate_limits(self._configuration.settings)
+                self._say_doubts()
         except CoreError as error:
             LOG.critical("reload: the core does not take it: %s", error)
         finally:
             notify("READY=1", _status(listeners))
+
+    def _say_doubts(self) -> None:
+        for doubt in self._configuration.doubts:
+            LOG.warning("%s", doubt)
 
     def _tell_ready(self, listeners: Listeners) -> None:
         LOG.log(
@@ -228,27 +227,6 @@ class Agent:
             # hang.
             LOG.critical("the core did not end %g seconds after it was asked to", seconds)
             os._exit(1)
-
-
-def _warn_of_secret(settings: Settings) -> None:
-    if not settings.secret:
-        LOG.warning(
-            "metadata_proxy_shared_secret is empty: whoever reaches Nova's metadata API can ask in any "
-            "instance's name"
-        )
-
-
-def _warn_of_rate_limits(settings: Settings) -> None:
-    """Cloud-init before 25.1 takes the first 429 for final: its instance then has no metadata at all."""
-    core = settings.core
-    smallest = min(core["base_limit"], core["burst_limit"])
-    if core["rate_versions"] and smallest < REQUESTS_OF_A_BOOT:
-        LOG.warning(
-            "[metadata_rate_limiting] allows %d requests in a window, but a boot of cloud-init makes about %d at "
-            "once: guests will get 429, which cloud-init before version 25.1 does not repeat",
-            smallest,
-            REQUESTS_OF_A_BOOT,
-        )
 
 
 def _core_settings(settings: Settings) -> dict[str, int]:

@@ -46,7 +46,10 @@ def kind(option: cfg.Opt) -> str:
         return " or ".join(f"`{choice}`" for choice in choices)
     if option.multi:
         return "string, may be given many times"
-    return str(option.type.type_name).split(" value")[0]
+    text = str(option.type.type_name).split(" value")[0]
+    if getattr(option.type, "min", None) is not None and option.type.max is not None:
+        text += f", {option.type.min:,} to {option.type.max:,}"
+    return text
 
 
 def reference() -> str:

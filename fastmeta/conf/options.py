@@ -194,20 +194,20 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
     ),
     cfg.Opt(
         "max_parked",
-        type=Whole(0, 1_000_000, "number"),
+        type=Whole(1, 1_000_000, "number"),
         default=8192,
         help="Requests that may wait at once: for an answer to who they are, for Nova to come back, or for a "
         "place there; further ones get 503 at once.",
     ),
     cfg.Opt(
         "max_parked_per_scope",
-        type=Whole(0, 1_000_000, "number"),
+        type=Whole(1, 1_000_000, "number"),
         default=2048,
         help="The same for one network or router.",
     ),
     cfg.Opt(
         "max_parked_per_address",
-        type=Whole(0, 1_000_000, "number"),
+        type=Whole(1, 1_000_000, "number"),
         default=64,
         help="The same for one address of a network or router.",
     ),
@@ -235,7 +235,8 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "max_target",
         type=Whole(16, 14_000, "number of bytes"),
         default=4096,
-        help="Bytes of a request's target, the path with its query: one with a longer one gets 414.",
+        help="Bytes of a request's target as it is sent (the path with its query; of an absolute one all of it): one "
+        "with a longer one gets 414.",
     ),
     cfg.Opt(
         "max_body",

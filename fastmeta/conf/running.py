@@ -9,6 +9,7 @@ from typing import Any
 from oslo_config import cfg
 
 from fastmeta.conf import list_opts
+from fastmeta.conf.doubts import doubts
 from fastmeta.conf.settings import Settings, read
 
 FIXED = ("listen", "lookup", "ports_file", "netns_dir", "loops")
@@ -55,6 +56,7 @@ class RunningConfiguration:
         self._load_again = load_again
         self.settings = Settings.from_conf(conf)
         """Those in force."""
+        self.doubts = tuple(doubts(conf, self.settings))
         self._values = dict(_values(conf))
 
     def read_again(self) -> Changes:
@@ -70,6 +72,7 @@ class RunningConfiguration:
             taken_up=tuple(_with_value(name, values[name]) for name in different if name in FREE),
             needs_restart=tuple(fixed),
         )
+        self.doubts = tuple(doubts(conf, changes.settings))
         self.settings = changes.settings
         self._values = values | {name: self._values[name] for name in fixed}
         return changes

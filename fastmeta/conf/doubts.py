@@ -1,0 +1,81 @@
+"""What is valid in a configuration, and most likely not meant: said as warnings when it is taken up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from oslo_config import cfg
+
+from fastmeta.conf import list_opts
+from fastmeta.conf.options import FASTMETA_GROUP, RATE_LIMIT_GROUP
+from fastmeta.conf.settings import Settings, config_files
+
+REQUESTS_OF_A_BOOT = 29
+"""That cloud-init makes, of OpenStack's and EC2's metadata together, in a second or two."""
+
+CLIENT_PATIENCE = 10.0
+"""Seconds that cloud-init waits for an answer."""
+
+# A bound that is not below the wider one beside it does not bind: one network, or one guest, may take all then.
+_NARROWER = (
+    ("max_connections_per_scope", "max_connections", "one network or router"),
+    ("max_connections_per_address", "max_connections_per_scope", "one guest"),
+    ("max_parked_per_scope", "max_parked", "one network or router"),
+    ("max_parked_per_address", "max_parked_per_scope", "one guest"),
+)
+
+
+def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
+    """One text for each. Raises ConfigError when a folder of files cannot be read."""
+    core = settings.core
+    if not settings.secret:
+        yield (
+            "metadata_proxy_shared_secret is empty: whoever reaches Nova's metadata API can ask in any "
+            "instance's name"
+        )
+    for narrow, wide, who in _NARROWER:
+        if core[narrow] >= core[wide]:
+            yield (
+                f"[fastmeta] {narrow} ({core[narrow]}) is not below {wide} ({core[wide]}): {who} can take all "
+                f"of them from the others; lower it, a quarter of {wide} is a good value"
+            )
+    if core["max_target"] >= core["max_head"]:
+        yield (
+            f"[fastmeta] max_target ({core['max_target']}) has no effect: max_head ({core['max_head']}) is less"
+        )
+    if settings.park_timeout >= CLIENT_PATIENCE:
+        yield (
+            f"[fastmeta] park_timeout ({settings.park_timeout:g}) is not below the {CLIENT_PATIENCE:g} s that "
+            "cloud-init waits: it gives up before it is answered"
+        )
+    # Cloud-init before 25.1 takes the first 429 for final: its instance then has no metadata at all.
+    smallest = min(core["base_limit"], core["burst_limit"])
+    if core["rate_versions"] and smallest < REQUESTS_OF_A_BOOT:
+        yield (
+            f"[metadata_rate_limiting] allows {smallest} requests in a window, but a boot of cloud-init makes "
+            f"about {REQUESTS_OF_A_BOOT} at once: guests will get 429, which cloud-init before version 25.1 does "
+            "not repeat"
+        )
+    for path in config_files(conf):
+        yield from _strange_options(path)
+
+
+def _strange_options(path: str) -> Iterator[str]:
+    """Options in sections of ours that are none there: most likely mistyped, or in the wrong section."""
+    sections: dict[str, dict[str, Any]] = {}
+    cfg.ConfigParser(path, sections).parse()  # has been read before: it can be
+    ours = {
+        getattr(group, "name", group): [option.name for option in options] for group, options in list_opts()
+    }
+    for section in (FASTMETA_GROUP.name, RATE_LIMIT_GROUP.name):
+        for written in sections.get(section, ()):
+            name = written.replace("-", "_")
+            if name in ours[section]:
+                continue
+            right = [f"[{other}]" for other, names in ours.items() if name in names]
+            what = f"it belongs to {right[0]}" if right else "is it mistyped?"
+            yield f"{path}: [{section}] {written} is no option there, and has no effect; {what}"
+    for written in sections.get("DEFAULT", ()):
+        if written.replace("-", "_") in ours[FASTMETA_GROUP.name]:
+            yield f"{path}: [DEFAULT] {written} has no effect there; it belongs to [{FASTMETA_GROUP.name}]"

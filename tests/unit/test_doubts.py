@@ -1,0 +1,81 @@
+"""Configurations that are valid and most likely not meant: each doubt is said, and only where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastmeta.conf.doubts import doubts
+from fastmeta.conf.settings import Settings, load
+
+NETWORK = "11111111-1111-4111-8111-111111111111"
+
+
+def doubts_about(folder: Path, fastmeta: str = "", default: str = "", *, signed: bool = True) -> list[str]:
+    path = folder / "fastmeta.conf"
+    path.write_text(
+        f"[DEFAULT]\nmetadata_proxy_shared_secret = {'s3cret' if signed else ''}\n{default}\n[fastmeta]\n"
+        f"listen = network:{NETWORK}@127.0.0.1:8080\nports_file = /nowhere/ports.json\n{fastmeta}\n"
+    )
+    path.chmod(0o640)
+    conf = load(["--config-file", str(path)], prog="fastmeta agent", version="0")
+    return list(doubts(conf, Settings.from_conf(conf)))
+
+
+def test_the_defaults_are_meant(tmp_path: Path) -> None:
+    assert doubts_about(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("fastmeta", "text"),
+    [
+        ("max_connections = 256", "max_connections_per_scope (4096) is not below max_connections (256)"),
+        ("max_connections_per_scope = 16384", "one network or router can take all of them"),
+        (
+            "max_connections_per_address = 5000",
+            "is not below max_connections_per_scope (4096): one guest can",
+        ),
+        ("max_parked = 100", "max_parked_per_scope (2048) is not below max_parked (100)"),
+        ("max_parked_per_address = 2048", "max_parked_per_address (2048) is not below"),
+        ("max_target = 9000", "max_target (9000) has no effect: max_head (8192) is less"),
+        ("park_timeout = 20", "park_timeout (20) is not below the 10 s that cloud-init waits"),
+        (
+            "max_conections = 5",
+            "fastmeta.conf: [fastmeta] max_conections is no option there, and has no effect; is it",
+        ),
+        (
+            "rate_limit_enabled = true",
+            "rate_limit_enabled is no option there, and has no effect; it belongs to [meta",
+        ),
+        ("metadata_proxy_shared_secret = x", "no effect; it belongs to [DEFAULT]"),
+        (
+            "[metadata_rate_limiting]\nbase_query_rate = 9",
+            "[metadata_rate_limiting] base_query_rate is no option",
+        ),
+    ],
+)
+def test_a_doubt(tmp_path: Path, fastmeta: str, text: str) -> None:
+    (doubt,) = doubts_about(tmp_path, fastmeta)
+    assert text in doubt
+
+
+def test_an_option_of_ours_among_neutrons(tmp_path: Path) -> None:
+    """What else is in [DEFAULT] is Neutron's, and no doubt."""
+    (doubt,) = doubts_about(tmp_path, default="max_head = 300\ncore_plugin = ml2\ndebug = false")
+    assert "[DEFAULT] max_head has no effect there; it belongs to [fastmeta]" in doubt
+
+
+def test_no_secret(tmp_path: Path) -> None:
+    (doubt,) = doubts_about(tmp_path, signed=False)
+    assert doubt.startswith("metadata_proxy_shared_secret is empty")
+
+
+def test_values_are_not_shown(tmp_path: Path) -> None:
+    """A mistyped option may be the secret's."""
+    (doubt,) = doubts_about(tmp_path, "metadata_proxy_shared_secrte = Zx81")
+    assert "Zx81" not in doubt
+
+
+def test_options_may_be_written_with_hyphens(tmp_path: Path) -> None:
+    assert doubts_about(tmp_path, "max-head = 5000") == []
