@@ -173,4 +173,4 @@ def test_requests_that_are_given_up(ground: Ground) -> None:
             end_pause=0.03,
         )
         attack.go_on(8)
-        attack.note(f"{hasty.get('started')} given up, Nova had {attack.nova.seen()['requests']['work']}")
+        attack.note(f"{hasty.get('started')} given up, Nova had {attack.nova.seen()['requests']['busy']}")
