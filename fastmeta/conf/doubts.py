@@ -25,6 +25,9 @@ _NARROWER = (
     ("max_parked_per_address", "max_parked_per_scope", "one guest"),
 )
 
+_DIVIDED = ("max_connections", "max_parked")
+"""Of these each loop has a part, and a network or router is on one loop."""
+
 
 def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
     """One text for each. Raises ConfigError when a folder of files cannot be read."""
@@ -35,10 +38,13 @@ def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
             "instance's name"
         )
     for narrow, wide, who in _NARROWER:
-        if core[narrow] >= core[wide]:
+        there, what = core[wide], wide
+        if settings.loops > 1 and wide in _DIVIDED:
+            there, what = there // settings.loops, f"one loop's share of {wide}"
+        if core[narrow] >= there:
             yield (
-                f"[fastmeta] {narrow} ({core[narrow]}) is not below {wide} ({core[wide]}): {who} can take all "
-                f"of them from the others; lower it, a quarter of {wide} is a good value"
+                f"[fastmeta] {narrow} ({core[narrow]}) is not below {what} ({there}): {who} can take all "
+                f"of them from the others; lower it, a quarter of {what} is a good value"
             )
     if core["max_target"] >= core["max_head"]:
         yield (

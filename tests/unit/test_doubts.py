@@ -25,6 +25,7 @@ def doubts_about(folder: Path, fastmeta: str = "", default: str = "", *, signed:
 
 def test_the_defaults_are_meant(tmp_path: Path) -> None:
     assert doubts_about(tmp_path) == []
+    assert doubts_about(tmp_path, "loops = 3") == []
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,14 @@ def test_the_defaults_are_meant(tmp_path: Path) -> None:
         (
             "max_connections_per_address = 5000",
             "is not below max_connections_per_scope (4096): one guest can",
+        ),
+        (
+            "loops = 4\nmax_parked = 8196",
+            "(4096) is not below one loop's share of max_connections (4096): one",
+        ),
+        (
+            "loops = 5\nmax_connections = 40960",
+            "(2048) is not below one loop's share of max_parked (1638): one",
         ),
         ("max_parked = 100", "max_parked_per_scope (2048) is not below max_parked (100)"),
         ("max_parked_per_address = 2048", "max_parked_per_address (2048) is not below"),
