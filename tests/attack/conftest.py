@@ -17,9 +17,9 @@ from .field import Ground
 from .measure import FIGURES, report
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def ground() -> Iterator[Ground]:
-    """One for all attacks; of it nothing is left afterwards."""
+    """One for the attacks of a module; of it nothing is left afterwards."""
     if os.geteuid() != 0:
         if os.environ.get("FASTMETA_CI") == "1":
             pytest.fail("CI must run as root")
