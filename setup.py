@@ -49,7 +49,7 @@ core = Extension(
     "fastmeta._core",
     ["fastmeta/_core.pyx"],
     depends=glob.glob("fastmeta/core/*.pxi"),
-    libraries=["crypto"],
+    libraries=["ssl", "crypto"],
     define_macros=macros,
     extra_compile_args=compile_args,
     extra_link_args=link_args,

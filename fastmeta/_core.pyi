@@ -4,7 +4,7 @@ Python talks to a loop only through the methods below, which put messages into t
 order) and read its two event rings. All methods but ``run`` may be called from any thread that holds the GIL.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from typing_extensions import Buffer
@@ -20,9 +20,10 @@ EVENT_REQUEST: Final[int]
 instance_id, method, target (str; '' when there is none; a target's first 256 characters), status (0: the guest went
 before its answer began), whole (False: the guest did not get all of its answer), bytes (of content), total_us, parked_us, upstream_us, upstream_status (0: Nova gave none)."""
 EVENT_PROBLEM: Final[int]
-"""(EVENT_PROBLEM, code, errno, scope, listener, address): something an operator should know; code is one of PROBLEM_*.
-The loop reports each code at most once a second; scope and listener are 0, and address (else 16 bytes) is empty, where
-they do not apply."""
+"""(EVENT_PROBLEM, code, errno, scope, listener, address, upstream): something an operator should know; code is one of
+PROBLEM_*. The loop reports each code, of each server, at most once a second; scope, listener and upstream (the number of a
+server) are 0, and address (else 16 bytes) is empty, where they do not apply. Of PROBLEM_UPSTREAM_CERTIFICATE and
+PROBLEM_UPSTREAM_TLS the third is a number for certificate_error_text or tls_error_text."""
 EVENT_LISTENER_CLOSED: Final[int]
 """(EVENT_LISTENER_CLOSED, listener): remove_listener has ended: the socket and all of its connections are closed."""
 EVENT_SCOPE_REMOVED: Final[int]
@@ -48,6 +49,12 @@ PROBLEM_ADDRESS_PARKED: Final[int]
 PROBLEM_BODIES_FULL: Final[int]
 PROBLEM_RATE_LIMITED: Final[int]
 PROBLEM_SCOPE_MISSES: Final[int]
+PROBLEM_UPSTREAM_CERTIFICATE: Final[int]
+PROBLEM_UPSTREAM_TLS: Final[int]
+PROBLEM_UPSTREAM_SLOW: Final[int]
+PROBLEM_UPSTREAM_ALL_AWAY: Final[int]
+PROBLEM_UPSTREAM_SOME_BACK: Final[int]
+PROBLEM_NEXT_SECRET: Final[int]
 
 SETTINGS: Final[Mapping[str, tuple[int, int, int]]]
 """name -> (default, smallest, largest) of every integer setting of a loop; times in milliseconds, sizes in bytes.
@@ -62,6 +69,29 @@ STATUSES: Final[tuple[int, ...]]
 """Statuses that are counted one by one, stats()["status_<number>"]; others are in status_other_2xx to status_other_5xx."""
 HISTOGRAM_BOUNDS_US: Final[tuple[int, ...]]
 """Upper bounds, exclusive, of the buckets of all histograms in microseconds; one bucket more takes the rest."""
+
+def certificate_error_text(error: int) -> str:
+    """What OpenSSL says of a certificate that was refused, by its X509_V_ERR number."""
+
+def tls_error_text(error: int) -> str:
+    """What OpenSSL's packed error code means."""
+
+@final
+class TlsContext:
+    """How to speak TLS (1.2 and up) with Nova: the files are read once, here.
+
+    ca_file: the certificates that are trusted, PEM; None: those of the system. insecure: any certificate is. certificate,
+    private_key: of ours, for servers that ask for one, PEM; the key must not be encrypted. Raises CoreError, which names the
+    file and what is wrong."""
+
+    def __new__(
+        cls,
+        *,
+        ca_file: str | None = None,
+        insecure: bool = False,
+        certificate: str | None = None,
+        private_key: str | None = None,
+    ) -> TlsContext: ...
 
 @final
 class Loop:
@@ -137,15 +167,26 @@ class Loop:
         HEAD) or get 503."""
 
     def set_upstream(self, addresses: Sequence[tuple[str, int]], host: str) -> None:
-        """addresses: numeric IP and TCP port of Nova's metadata API, tried in turn; host: value of the Host header.
-        Existing connections end after their present request. Raises ValueError for what is not numeric."""
+        """A short form of set_upstreams: numeric IP and TCP port of servers without TLS; host: value of the Host header.
+        Raises ValueError for what is not numeric."""
+
+    def set_upstreams(self, servers: Iterable[tuple[int, str, int, str, TlsContext | None, str]]) -> None:
+        """All of Nova's servers from now on, 0 to 64 (with none requests park). Each: (number above 0, which events
+        carry; numeric IP, or the path of a unix socket; TCP port, 0 for a path; value of the Host header; TLS or None;
+        the host name or numeric address that its certificate must be for, with TLS).
+
+        A server that was there before, with the same address, Host header and name, keeps its health and, if its context
+        is the same object, its connections. Connections to others end after their present request. Raises ValueError for
+        what is not numeric, too long, or too many."""
 
     def set_settings(self, settings: Mapping[str, int] | None = None) -> None:
         """Replaces all settings, as they are given when a loop is made. They hold for what comes next: nobody is thrown
         out because there are more than there may be now, and what has begun keeps its deadline."""
 
-    def set_secret(self, secret: bytes) -> None:
-        """The shared secret for signatures of identities that are put from now on."""
+    def set_secret(self, secret: bytes, next_secret: bytes | None = None) -> None:
+        """The shared secret for signatures of identities that are put from now on. With a next one, too, a GET or HEAD
+        that a server answers with 403 is sent once more, signed with the other one; what a server accepted last it gets
+        from then on."""
 
     def stats(self, scope: int | None = None) -> dict[str, int]:
         """Counters since the start and gauges, by name, of the loop or of one scope (from add_scope to remove_scope);

@@ -24,17 +24,23 @@ include "core/head.pxi"
 include "core/counters.pxi"
 include "core/messages.pxi"
 include "core/state.pxi"
+include "core/loopstate.pxi"
 include "core/common.pxi"
+include "core/tls.pxi"
 include "core/timer.pxi"
 include "core/ring.pxi"
 include "core/identity.pxi"
 include "core/source.pxi"
 include "core/scope.pxi"
+include "core/finished.pxi"
 include "core/guest.pxi"
 include "core/parking.pxi"
 include "core/exchange.pxi"
 include "core/body.pxi"
 include "core/places.pxi"
+include "core/server.pxi"
+include "core/pool.pxi"
+include "core/second.pxi"
 include "core/upstream.pxi"
 include "core/answer.pxi"
 include "core/listener.pxi"
@@ -68,6 +74,12 @@ PROBLEM_ADDRESS_PARKED = PR_ADDRESS_PARKED
 PROBLEM_BODIES_FULL = PR_BODIES_FULL
 PROBLEM_RATE_LIMITED = PR_RATE_LIMITED
 PROBLEM_SCOPE_MISSES = PR_SCOPE_MISSES
+PROBLEM_UPSTREAM_CERTIFICATE = PR_UPSTREAM_CERTIFICATE
+PROBLEM_UPSTREAM_TLS = PR_UPSTREAM_TLS
+PROBLEM_UPSTREAM_SLOW = PR_UPSTREAM_SLOW
+PROBLEM_UPSTREAM_ALL_AWAY = PR_UPSTREAM_ALL_AWAY
+PROBLEM_UPSTREAM_SOME_BACK = PR_UPSTREAM_SOME_BACK
+PROBLEM_NEXT_SECRET = PR_NEXT_SECRET
 
 # name: (default, smallest, largest)
 SETTINGS = {
@@ -100,6 +112,8 @@ SETTINGS = {
     "base_limit": (10, 1, 1 << 40),
     "burst_window_ms": (10_000, 1, 1 << 40),
     "burst_limit": (10, 1, 1 << 40),
+    "second_try_after_ms": (3_000, 0, 600_000),
+    "warm_connections": (0, 0, 64),
 }
 
 # The names of what is counted: its place in a block of counters.
@@ -133,6 +147,9 @@ cdef dict places():
         "revoked_in_flight": CT_REVOKED,
         "stale_retries": CT_STALE_RETRIES,
         "repeated": CT_REPEATED,
+        "second_tries": CT_SECOND_TRIES,
+        "second_tries_won": CT_SECOND_WON,
+        "secret_retries": CT_SECRET_RETRIES,
         "bytes_up": CT_BYTES_UP,
         "bytes_down": CT_BYTES_DOWN,
     }
@@ -185,6 +202,8 @@ cdef int fill_settings(Settings *settings, HeadLimits *head_limits, dict values)
     settings.base_limit = values["base_limit"]
     settings.burst_window_ms = values["burst_window_ms"]
     settings.burst_limit = values["burst_limit"]
+    settings.second_try_after_ms = values["second_try_after_ms"]
+    settings.warm_connections = values["warm_connections"]
     head_limits.head = values["max_head"]
     head_limits.headers = values["max_headers"]
     head_limits.target = values["max_target"]
@@ -214,6 +233,52 @@ cdef bytes sixteen(object address):
     return address
 
 
+def certificate_error_text(int error):
+    return (<bytes> X509_verify_cert_error_string(error)).decode("ascii", "replace")
+
+
+def tls_error_text(int error):
+    cdef const char *text = ERR_reason_error_string(<unsigned long> <unsigned int> error)
+    if error == 0:
+        return "the connection ended"
+    return (<bytes> text).decode("ascii", "replace") if text is not NULL else f"OpenSSL's error {error:#x}"
+
+
+@cython.final
+cdef class TlsContext:
+    cdef SSL_CTX *context
+
+    def __cinit__(self, *, ca_file=None, bint insecure=False, certificate=None, private_key=None):
+        self.context = tl_context(insecure)
+        if self.context is NULL:
+            raise MemoryError()
+        ERR_clear_error()
+        if ca_file is not None:
+            self.check(SSL_CTX_load_verify_locations(self.context, os.fsencode(ca_file), NULL), ca_file, "certificates")
+        elif not insecure:
+            self.check(SSL_CTX_set_default_verify_paths(self.context), "the system's CA certificates", "certificates")
+        if certificate is not None:
+            self.check(SSL_CTX_use_certificate_chain_file(self.context, os.fsencode(certificate)), certificate,
+                       "a certificate")
+        if private_key is not None:
+            self.check(SSL_CTX_use_PrivateKey_file(self.context, os.fsencode(private_key), SSL_FILETYPE_PEM),
+                       private_key, "an unencrypted private key that fits the certificate")
+        if certificate is not None or private_key is not None:
+            self.check(SSL_CTX_check_private_key(self.context), private_key or certificate,
+                       "the private key of the certificate")
+
+    cdef int check(self, int result, object file, str what) except -1:
+        cdef int error
+        if result == 1:
+            return 0
+        error = tl_error()
+        ERR_clear_error()
+        raise CoreError(f"{file} cannot be used as {what}: {tls_error_text(error)}")
+
+    def __dealloc__(self):
+        SSL_CTX_free(self.context)         # loops that use it have references of their own
+
+
 @cython.final
 @cython.no_gc          # its dicts hold numbers only, and must be there when it is freed
 cdef class Loop:
@@ -224,6 +289,7 @@ cdef class Loop:
     cdef dict scopes
     cdef set removed
     cdef bytes secret
+    cdef bytes next_secret
     cdef int process
     cdef bint started
     cdef bint ended
@@ -235,6 +301,7 @@ cdef class Loop:
         self.removed = set()
         values = checked_settings(settings)
         self.secret = secret
+        self.next_secret = b""
         self.process = getpid()
         self.state = <LoopState *> calloc(1, sizeof(LoopState))
         if self.state is NULL:
@@ -284,6 +351,8 @@ cdef class Loop:
             if self.ended or tries > POST_TIMEOUT_S * 1000 or not self.started:
                 if message.kind == MS_ADD_LISTENER:
                     close(message.fd)
+                elif message.kind == MS_UPSTREAMS:
+                    sv_discard(<UpstreamsMessage *> message.payload)
                 free(message.payload)
                 raise CoreError("the loop does not take messages")
             with nogil:
@@ -323,7 +392,7 @@ cdef class Loop:
                 found.append((EVENT_SCOPE_REMOVED, event.scope))
             elif event.kind == EV_PROBLEM:
                 found.append((EVENT_PROBLEM, event.code, event.error, event.scope, event.listener,
-                              <bytes> event.address[:16] if event.has_address else b""))
+                              <bytes> event.address[:16] if event.has_address else b"", event.upstream))
             else:
                 found.append((EVENT_LISTENER_CLOSED, event.listener))
             at_store(&state.events.taken, state.events.taken + 1)
@@ -386,7 +455,7 @@ cdef class Loop:
         cdef bytes key = sixteen(address)
         cdef Identity *identity
         memset(&message, 0, sizeof(message))
-        identity = new_identity(key, instance_id, project_id, self.secret)
+        identity = new_identity(key, instance_id, project_id, self.secret, self.next_secret)
         message.kind = MS_IDENTITY
         message.scope = scope
         memcpy(message.address, <const uint8_t *> key, 16)
@@ -435,29 +504,27 @@ cdef class Loop:
         self.post(&message)
 
     def set_upstream(self, addresses, str host not None):
-        cdef Message message
-        cdef UpstreamMessage *upstream
-        cdef bytes name = host.encode("ascii")
-        cdef uint32_t n = 0
         addresses = list(addresses)
-        if not 1 <= len(addresses) <= MAX_TARGETS:
-            raise ValueError(f"an upstream has 1 to {MAX_TARGETS} addresses")
-        if not 1 <= len(name) <= MAX_HOST or not hd_is_id(<const uint8_t *> name, <size_t> len(name)):
-            raise ValueError(f"{host!r} cannot be the value of a Host header")
-        targets = [target_bytes(ip, tcp_port) for ip, tcp_port in addresses]
+        if not addresses:
+            raise ValueError("an upstream has at least one address")
+        self.set_upstreams(
+            (number, ip, tcp_port, host, None, "") for number, (ip, tcp_port) in enumerate(addresses, 1))
+
+    def set_upstreams(self, servers):
+        cdef Message message
+        cdef UpstreamsMessage *payload
+        specs = [spec_of(number, where, tcp_port, host, tls, name) for number, where, tcp_port, host, tls, name in servers]
+        if len(specs) > MAX_SERVERS:
+            raise ValueError(f"at most {MAX_SERVERS} servers are possible")
         memset(&message, 0, sizeof(message))
-        upstream = <UpstreamMessage *> calloc(1, sizeof(UpstreamMessage))
-        if upstream is NULL:
+        payload = <UpstreamsMessage *> calloc(1, sizeof(UpstreamsMessage))
+        if payload is NULL:
             raise MemoryError()
-        for packed in targets:
-            memcpy(&upstream.targets[n].address, <const uint8_t *> (<bytes> packed), <size_t> len(packed))
-            upstream.targets[n].length = <socklen_t> len(packed)
-            n += 1
-        upstream.target_n = n
-        memcpy(upstream.host, <const uint8_t *> name, <size_t> len(name))
-        upstream.host_length = <uint32_t> len(name)
-        message.kind = MS_UPSTREAM
-        message.payload = upstream
+        for number, target, host, tls, name in specs:
+            fill_spec(&payload.servers[payload.server_n], number, target, host, tls, name)
+            payload.server_n += 1
+        message.kind = MS_UPSTREAMS
+        message.payload = payload
         self.post(&message)
 
     def set_settings(self, settings=None):
@@ -479,8 +546,9 @@ cdef class Loop:
         message.payload = payload
         self.post(&message)
 
-    def set_secret(self, bytes secret not None):
+    def set_secret(self, bytes secret not None, bytes next_secret=None):
         self.secret = secret
+        self.next_secret = next_secret or b""
 
     cdef Counters *counters(self, object scope) except NULL:
         """Of the loop (None) or of a scope. Valid as long as the GIL is held."""
@@ -508,6 +576,46 @@ cdef class Loop:
             for name, place in HISTOGRAMS.items()}
 
 
+cdef bytes unix_target(object path):
+    """A sockaddr_un for a path."""
+    cdef sockaddr_un target
+    cdef bytes name = os.fsencode(path)
+    memset(&target, 0, sizeof(target))
+    if not 1 <= len(name) < <Py_ssize_t> sizeof(target.sun_path) or b"\0" in name:
+        raise ValueError(f"{path!r} cannot be a unix socket's path: it has 1 to {sizeof(target.sun_path) - 1} bytes")
+    target.sun_family = AF_UNIX
+    memcpy(target.sun_path, <const char *> name, <size_t> len(name))
+    return <bytes> (<char *> &target)[:sizeof(target)]
+
+
+cdef tuple spec_of(object number, object where, object tcp_port, object host, object tls, object tls_name):
+    """What is said of a server, checked."""
+    cdef bytes shown = host.encode("ascii")
+    cdef bytes name = tls_name.encode("ascii")
+    if not 1 <= number <= 0xffffffff:
+        raise ValueError("a server's number is above 0")
+    if not 1 <= len(shown) <= MAX_HOST or not hd_is_id(<const uint8_t *> shown, <size_t> len(shown)):
+        raise ValueError(f"{host!r} cannot be the value of a Host header")
+    if len(name) > MAX_HOST or b"\0" in name or (tls is not None and not name):
+        raise ValueError(f"{tls_name!r} cannot be the name in a certificate")
+    if tls is not None and not isinstance(tls, TlsContext):
+        raise TypeError("tls is a TlsContext or None")
+    return number, target_bytes(where, tcp_port) if tcp_port else unix_target(where), shown, tls, name
+
+
+cdef int fill_spec(ServerSpec *spec, uint32_t number, bytes target, bytes host, object tls, bytes name) except -1:
+    spec.number = number
+    memcpy(&spec.target.address, <const uint8_t *> target, <size_t> len(target))
+    spec.target.length = <socklen_t> len(target)
+    memcpy(spec.host, <const uint8_t *> host, <size_t> len(host))
+    spec.host_length = <uint32_t> len(host)
+    memcpy(spec.name, <const char *> name, <size_t> len(name))
+    if tls is not None:
+        spec.tls = (<TlsContext> tls).context
+        SSL_CTX_up_ref(spec.tls)
+    return 0
+
+
 cdef bytes target_bytes(object ip, object tcp_port):
     """A sockaddr for a numeric address."""
     cdef sockaddr_in target4
@@ -529,7 +637,8 @@ cdef bytes target_bytes(object ip, object tcp_port):
     raise ValueError(f"{ip!r} is no numeric address")
 
 
-cdef Identity *new_identity(bytes address, str instance_id, str project_id, bytes secret) except NULL:
+cdef Identity *new_identity(bytes address, str instance_id, str project_id, bytes secret,
+                            bytes next_secret) except NULL:
     """Made with malloc; the caller owns it."""
     cdef bytes instance = instance_id.encode("utf-8", "surrogateescape")
     cdef bytes project = project_id.encode("utf-8", "surrogateescape")
@@ -538,7 +647,8 @@ cdef Identity *new_identity(bytes address, str instance_id, str project_id, byte
         raise MemoryError()
     if hd_identity(identity, <const uint8_t *> address, <const uint8_t *> instance,
                    <size_t> len(instance), <const uint8_t *> project, <size_t> len(project),
-                   <const uint8_t *> secret, <size_t> len(secret)) < 0:
+                   <const uint8_t *> secret, <size_t> len(secret),
+                   <const uint8_t *> next_secret, <size_t> len(next_secret)) < 0:
         free(identity)
         raise ValueError(
             f"an instance's and a project's id are 1 to {HD_MAX_ID} visible ASCII characters, not "
@@ -676,7 +786,7 @@ def _build_request(bytes data not None, bytes identity not None, bytes host not 
     out.length = 0
     out.capacity = SCRATCH
     out.overflow = False
-    hd_request(&out, &head, <const uint8_t *> data, &block, <const uint8_t *> host, <size_t> len(host), content_length)
+    hd_request(&out, &head, <const uint8_t *> data, &block, False, <const uint8_t *> host, <size_t> len(host), content_length)
     return <bytes> buffer[:<Py_ssize_t> out.length]
 
 
@@ -731,7 +841,7 @@ def _sign(bytes secret not None, bytes message not None):
 
 
 def _identity_block(bytes address not None, str instance_id not None, str project_id not None, bytes secret not None):
-    cdef Identity *identity = new_identity(sixteen(address), instance_id, project_id, secret)
+    cdef Identity *identity = new_identity(sixteen(address), instance_id, project_id, secret, b"")
     try:
         return <bytes> identity.data[:identity.length]
     finally:

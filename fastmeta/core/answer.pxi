@@ -10,9 +10,10 @@ cdef void up_read(LoopState *loop, Upstream *up) noexcept nogil:
     cdef Buffer *buffer
     cdef ssize_t n
     cdef size_t room
-    cdef int reads
+    cdef int reads = 0
     cdef int on = 1
-    for reads in range(UP_READS):
+    while reads < UP_READS:
+        reads += 1
         if guest.out is not NULL:
             # The guest is slower than Nova: look away, also from hang-ups, until it has taken what there is.
             st_unwatch(loop, &up.socket)
@@ -21,12 +22,14 @@ cdef void up_read(LoopState *loop, Upstream *up) noexcept nogil:
             return
         buffer = up.received
         room = buffer.capacity - BF_BACK - buffer.end
-        n = recv(up.socket.fd, buffer.data + buffer.end, room, 0)
+        n = up_receive(up, buffer.data + buffer.end, room)
         if by_unlikely(n <= 0):
             if n < 0 and (errno == EAGAIN or errno == EINTR):
                 if buffer.start == buffer.end:
                     bf_give(loop, &up.received)
             else:
+                if by_unlikely(errno == EPROTO and n < 0):
+                    rg_of_server(loop, up.server, PR_UPSTREAM_TLS, tl_error(), 0)
                 an_end(loop, up, n == 0)
             return
         buffer.end += <uint32_t> n
@@ -37,10 +40,13 @@ cdef void up_read(LoopState *loop, Upstream *up) noexcept nogil:
             an_head(loop, up)
         if by_likely(up.socket.dead or up.guest is NULL):
             return
-        if <size_t> n < room:
+        if by_unlikely(tl_holds(up)):
+            reads = 0                      # epoll knows nothing of it; see tl_receive for why there is an end of it
+        elif <size_t> n < room:
             # More of the answer is to come, but not at once. A server that writes its head and its content separately
             # (RFC 9293 section 3.7.4, Nagle) holds the rest back until we acknowledge: tcp(7) says how to do that now.
-            setsockopt(up.socket.fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on))
+            if by_likely(up.server.spec.target.address.ss_family != AF_UNIX):
+                setsockopt(up.socket.fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on))
             return
 
 
@@ -83,17 +89,21 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
             buffer.start = BF_FRONT
             buffer.end = BF_FRONT
             return
+    if by_unlikely(guest.second is not NULL):
+        se_won(loop, up)
+    sv_answered(loop, up.server, loop.now_us - guest.sent_us)
+    if by_unlikely(guest.signed_twice) and an_other_secret(loop, up, head.status):
+        return
     up.has_head = True
     up.framing = head.framing
     up.reusable = head.keep_alive
     up.content_left = <uint64_t> head.content_length if head.framing == H1_FRAMING_LENGTH else 0
     memset(&up.chunked, 0, sizeof(Chunked))
-    loop.failures = 0
     guest.status = head.status
     guest.upstream_status = head.status
     guest.upstream_us += loop.now_us - guest.sent_us
     if head.status == 403:
-        rg_problem(loop, PR_UPSTREAM_REFUSES_SIGNATURE, 0, guest.scope.number, 0)
+        rg_of_server(loop, up.server, PR_UPSTREAM_REFUSES_SIGNATURE, 0, guest.scope.number)
     if guest.body_left or up.unsent is not NULL:
         # It answers before it has the whole request: neither connection can be used again.
         up.reusable = False
@@ -118,6 +128,30 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
     guest.phase = GS_RELAY
     gs_answer_deadline(loop, guest, loop.settings.upstream_timeout_ms)
     an_content(loop, up, content_at, out.length)
+
+
+cdef bint an_other_secret(LoopState *loop, Upstream *up, int status) noexcept nogil:
+    """While the secret is being changed Nova's servers have one or the other. A request that may be repeated and got 403
+    is sent once more, signed with the other one; what a server accepts it gets from then on. True when it was sent."""
+    cdef Guest *guest = up.guest
+    cdef Server *server = up.server
+    if status != 403:
+        if guest.signature != SG_ANY and server.prefers_next != guest.signed_next:
+            server.prefers_next = guest.signed_next
+            if server.prefers_next:
+                rg_of_server(loop, server, PR_NEXT_SECRET, 0, 0)
+        return False
+    if guest.signature != SG_ANY or not guest.repeatable:
+        return False
+    guest.signature = <uint8_t> (SG_PRESENT if guest.signed_next else SG_NEXT)
+    st_count(loop, guest.scope, CT_SECRET_RETRIES, 1)
+    guest.upstream_us += loop.now_us - guest.sent_us
+    up_close(loop, up)                     # the rest of its answer is of no use
+    if server.removed:
+        ex_place(loop, guest)
+    else:
+        ex_take_from(loop, guest, server)  # not another one, which may have the first secret
+    return True
 
 
 cdef enum:
@@ -184,9 +218,11 @@ cdef void an_content(LoopState *loop, Upstream *up, size_t at, size_t head_lengt
 cdef void an_finish(LoopState *loop, Upstream *up) noexcept nogil:
     """The answer ended as it should. The connection goes back to the pool, or not (rule 3)."""
     cdef Guest *guest = up.guest
-    guest.up = NULL
-    up.guest = NULL
-    if by_likely(up.reusable and guest.body_left == 0 and up.unsent is NULL and up.framing != H1_FRAMING_CLOSE):
+    up_detach(loop, up)
+    if by_unlikely(up.tls is not NULL and not up.session_kept):
+        tl_keep_session(up, &up.server.session)
+    if by_likely(up.reusable and guest.body_left == 0 and up.unsent is NULL and up.framing != H1_FRAMING_CLOSE
+                 and not tl_holds(up)):
         if by_unlikely(up.socket.interest == 0):
             up.reusable = st_watch(loop, &up.socket, EPOLLIN) == 0
     else:

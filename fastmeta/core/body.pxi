@@ -119,7 +119,7 @@ cdef void bd_stream_read(LoopState *loop, Guest *guest) noexcept nogil:
         return
     guest.body_left -= <uint64_t> n
     guest.body_missing = guest.body_left > 0
-    sent = send(up.socket.fd, loop.scratch, <size_t> n, MSG_NOSIGNAL)
+    sent = up_send(up, loop.scratch, <size_t> n)
     if sent < 0:
         if errno != EAGAIN and errno != EINTR:
             # It may have answered before it closed: look for that first. The request did not get there whole.

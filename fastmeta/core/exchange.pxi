@@ -118,68 +118,99 @@ cdef void ex_place(LoopState *loop, Guest *guest) noexcept nogil:
 
 
 cdef void ex_take(LoopState *loop, Guest *guest) noexcept nogil:
-    """Takes a kept connection (rule 3: only for what may be repeated), or opens one."""
-    cdef Upstream *up
+    """Takes a place: a connection to one of Nova's servers."""
+    cdef Server *server
     if by_unlikely(guest.body_missing and not pl_may_stream(loop, guest.source)):
         rg_problem_of(loop, PR_BODIES_FULL, 0, guest.scope.number, 0, guest.address)
         ex_refuse(loop, guest, RF_BODIES)
         return
+    server = sv_pick(loop, guest.repeatable)
+    if by_unlikely(server is NULL):
+        # The try of a server, just now, was the last that there was.
+        guest.phase = GS_PLACE
+        pl_wait(loop, guest)
+        gs_park(loop, guest, loop.away)
+        return
+    ex_take_from(loop, guest, server)
+
+
+cdef void ex_take_from(LoopState *loop, Guest *guest, Server *server) noexcept nogil:
+    """Takes a kept connection (rule 3: only for what may be repeated), or opens one."""
+    cdef Upstream *up
     if by_unlikely(loop.batch_full):
-        up_check_idle(loop)
-    if by_likely(guest.repeatable and not guest.fresh_only and not loop.probing and not ls_is_empty(&loop.idle)):
-        up = <Upstream *> loop.idle.next.owner
-        up_engage(loop, up, guest)
+        up_check_idle(loop, server)
+    if by_likely(guest.repeatable and not guest.fresh_only and not server.away and not ls_is_empty(&server.idle)):
+        up = <Upstream *> server.idle.next.owner
+        up_engage(loop, up, guest, False)
         ex_send(loop, guest)
         return
-    if loop.busy_n + loop.released_n + loop.idle_n >= loop.settings.max_upstream_connections and not ls_is_empty(
-            &loop.idle):
-        up_close(loop, <Upstream *> loop.idle.previous.owner)
-    up_open(loop, guest)
+    if (server.busy_n + server.released_n + server.idle_n >= loop.settings.max_upstream_connections
+            and not ls_is_empty(&server.idle)):
+        up_close(loop, <Upstream *> server.idle.previous.owner)
+    # The next of equals is another one.
+    ls_remove(&server.link)
+    ls_insert(&loop.servers, &server.link, server)
+    up_open(loop, guest, server, False)
 
 
-cdef void ex_send(LoopState *loop, Guest *guest) noexcept nogil:
-    """Sends head and body on guest.up, which is connected. The identity is looked at again: this is the moment that
-    rule 1 means."""
-    cdef Upstream *up = guest.up
+cdef size_t ex_build(LoopState *loop, Guest *guest, const Upstream *up) noexcept nogil:
+    """Writes head and body to loop.scratch and returns their length; 0 when the identity has ended: it is looked at
+    again, because this is the moment that rule 1 means."""
     cdef Buffer *buffer = guest.received
+    cdef const ServerSpec *spec = &up.server.spec
     cdef Entry *entry = id_find(loop, guest.scope, guest.address, guest.interface)
     cdef Out out
-    cdef ssize_t n
     if by_unlikely(not id_is_good(loop, entry)):
-        guest.up = NULL
-        up.guest = NULL
-        up_release(loop, up)
-        ex_resolve(loop, guest)
-        return
+        return 0
     out.data = loop.scratch
     out.length = 0
     out.capacity = SCRATCH
     out.overflow = False
-    hd_request(&out, &buffer.head, buffer.data + buffer.start, entry.identity, loop.host, loop.host_length,
-               guest.body_length)
+    guest.signed_twice = entry.identity.signed_twice
+    if by_unlikely(guest.signed_twice):
+        guest.signed_next = up.server.prefers_next
+        if guest.signature != SG_ANY:
+            guest.signed_next = guest.signature == SG_NEXT
+    hd_request(&out, &buffer.head, buffer.data + buffer.start, entry.identity, guest.signed_twice and guest.signed_next,
+               spec.host, spec.host_length, guest.body_length)
     if guest.body is not NULL:
         by_put(&out, guest.body.data, guest.body.end)
     elif guest.body_here:
         by_put(&out, buffer.data + buffer.start + guest.body_at, guest.body_here)
-        guest.body_left -= guest.body_here
     if by_unlikely(loop.settings.access_log):
         guest.instance_length = <uint8_t> entry.identity.instance_length
         memcpy(guest.instance, entry.identity.data + entry.identity.instance_at, guest.instance_length)
+    return out.length
+
+
+cdef void ex_send(LoopState *loop, Guest *guest) noexcept nogil:
+    """Sends head and body on guest.up, which is connected."""
+    cdef Upstream *up = guest.up
+    cdef size_t length = ex_build(loop, guest, up)
+    cdef ssize_t n
+    if by_unlikely(length == 0):
+        up_detach(loop, up)
+        up_release(loop, up)
+        ex_resolve(loop, guest)
+        return
+    if guest.body is NULL:
+        guest.body_left -= guest.body_here
     guest.sent_us = loop.now_us
     guest.generation = guest.scope.generation
-    n = send(up.socket.fd, out.data, out.length, MSG_NOSIGNAL)
+    n = up_send(up, loop.scratch, length)
     if n < 0:
         if errno != EAGAIN and errno != EINTR:
             up_lost(loop, up)
             return
         n = 0
     st_count(loop, guest.scope, CT_BYTES_UP, <uint64_t> n)
-    if by_unlikely(<size_t> n < out.length):
-        up.unsent = bf_copy(loop, out.data + n, out.length - <size_t> n)
+    if by_unlikely(<size_t> n < length):
+        up.unsent = bf_copy(loop, loop.scratch + n, length - <size_t> n)
         if up.unsent is NULL or st_watch(loop, &up.socket, EPOLLIN | EPOLLOUT) < 0:
             ex_refuse(loop, guest, RF_RESOURCES)
             return
     tm_set(loop, &guest.timer, guest, guest.upstream_by_ms)
+    se_begin(loop, guest)
     ex_sent(loop, guest)
 
 
@@ -239,8 +270,7 @@ cdef void ex_refuse_for(LoopState *loop, Guest *guest, int reason, uint32_t retr
     if guest.begun:
         ex_cut(loop, guest)
         return
-    if guest.up is not NULL:
-        up_close(loop, guest.up)
+    up_drop(loop, guest)
     st_count(loop, guest.scope, CT_REFUSED + reason, 1)
     if guest.body_missing or not (status == 404 or status == 429 or status >= 502):
         guest.keep_alive = False
@@ -260,8 +290,7 @@ cdef void ex_refuse_for(LoopState *loop, Guest *guest, int reason, uint32_t retr
 cdef void ex_cut(LoopState *loop, Guest *guest) noexcept nogil:
     """The answer ends here although it is not whole: the guest must see that it is not."""
     cdef bint until_close = guest.up is not NULL and guest.up.framing_down == H1_FRAMING_CLOSE
-    if guest.up is not NULL:
-        up_close(loop, guest.up)
+    up_drop(loop, guest)
     guest.keep_alive = False
     guest.cut = True
     if until_close:
@@ -310,6 +339,7 @@ cdef void ex_reset(Guest *guest) noexcept nogil:
     guest.head_method = False
     guest.repeatable = False
     guest.was_parked = False
+    guest.signature = SG_ANY
     guest.reason = RF_NONE
     guest.answer_by_ms = 0
     guest.consumed = 0
@@ -325,53 +355,3 @@ cdef void ex_reset(Guest *guest) noexcept nogil:
     guest.upstream_status = 0
     guest.instance_length = 0
     memset(&guest.chunked, 0, sizeof(Chunked))
-
-
-cdef void ex_count(LoopState *loop, const Guest *guest, bint whole) noexcept nogil:
-    """A request is over. whole: with an answer, which is in the histograms too. Times are as exact as a turn is
-    short."""
-    cdef Scope *scope = guest.scope
-    st_count(loop, scope, CT_BYTES_DOWN, guest.answer_bytes)
-    if not whole:
-        st_count(loop, scope, CT_ABORTED, 1)
-        return
-    st_count(loop, scope, ct_status(guest.status), 1)
-    st_count(loop, scope, CT_TOTAL + ct_bucket(loop.now_us - guest.arrived_us), 1)
-    if by_unlikely(guest.was_parked):
-        st_count(loop, scope, CT_WAITED + ct_bucket(guest.parked_us), 1)
-    if guest.upstream_status:
-        st_count(loop, scope, CT_UPSTREAM + ct_bucket(guest.upstream_us), 1)
-
-
-cdef void ex_record(LoopState *loop, const Guest *guest, bint whole) noexcept nogil:
-    """A record of the finished request for the access log, when there is one. whole: its answer was."""
-    cdef RequestRecord *record
-    cdef const Buffer *buffer = guest.received
-    cdef const Head *head
-    if by_likely(not loop.settings.access_log):
-        return
-    if rg_is_full(&loop.requests):
-        at_count(&loop.counters.values[CT_EVENTS_LOST], 1)
-        return
-    record = &(<RequestRecord *> loop.requests.slots)[loop.requests.written % RG_REQUESTS]
-    memset(record, 0, sizeof(RequestRecord))
-    record.scope = guest.scope.number
-    record.interface = guest.interface
-    memcpy(record.address, guest.address, 16)
-    record.status = guest.status
-    record.whole = whole
-    record.upstream_status = guest.upstream_status
-    record.content_bytes = guest.answer_bytes
-    record.total_us = loop.now_us - guest.arrived_us
-    record.parked_us = guest.parked_us
-    record.upstream_us = guest.upstream_us
-    record.instance_length = guest.instance_length
-    memcpy(record.instance, guest.instance, guest.instance_length)
-    if buffer is not NULL and guest.consumed:
-        head = &buffer.head
-        record.method_length = <uint8_t> head.method_length
-        memcpy(record.method, buffer.data + buffer.start + head.method_at, head.method_length)
-        record.target_length = min(head.target_length, <uint16_t> RG_TARGET)
-        memcpy(record.target, buffer.data + buffer.start + head.target_at, record.target_length)
-    at_store(&loop.requests.written, loop.requests.written + 1)
-    loop.notify_wanted = True

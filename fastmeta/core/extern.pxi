@@ -1,7 +1,7 @@
 # What the core uses of libc, Linux and OpenSSL. Declarations only: nothing here owns anything.
 
 from libc.errno cimport (
-    EAFNOSUPPORT, EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, ETIMEDOUT, errno,
+    EAFNOSUPPORT, EAGAIN, ECONNABORTED, ECONNRESET, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, ETIMEDOUT, errno,
 )
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
@@ -102,6 +102,12 @@ cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *source, char *text, socklen_t capacity)
     int inet_pton(int family, const char *text, void *result)
 
+cdef extern from "<sys/un.h>" nogil:
+    cdef struct sockaddr_un:
+        sa_family_t sun_family
+        char sun_path[108]
+    enum: AF_UNIX
+
 cdef extern from "<openssl/evp.h>" nogil:
     ctypedef struct EVP_MD:
         pass
@@ -113,6 +119,71 @@ cdef extern from "<openssl/hmac.h>" nogil:
 
 cdef extern from "<openssl/crypto.h>" nogil:
     void OPENSSL_cleanse(void *data, size_t length)
+
+cdef extern from "<openssl/err.h>" nogil:
+    void ERR_clear_error()
+    unsigned long ERR_peek_error()
+    const char *ERR_reason_error_string(unsigned long error)
+
+cdef extern from "<openssl/x509v3.h>" nogil:
+    enum: X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
+
+cdef extern from "<openssl/ssl.h>" nogil:
+    ctypedef struct SSL_METHOD:
+        pass
+    ctypedef struct SSL_CTX:
+        pass
+    ctypedef struct SSL_SESSION:
+        pass
+    ctypedef struct SSL:
+        pass
+    ctypedef struct X509_VERIFY_PARAM:
+        pass
+    ctypedef int (*pem_password_cb)(char *text, int size, int writes, void *data) noexcept nogil
+    enum: SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_SYSCALL, SSL_ERROR_ZERO_RETURN
+    enum: SSL_MODE_ENABLE_PARTIAL_WRITE, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_RELEASE_BUFFERS
+    enum: SSL_SENT_SHUTDOWN, SSL_RECEIVED_SHUTDOWN, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_FILETYPE_PEM
+    enum: SSL_SESS_CACHE_OFF, SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_COMPRESSION, TLS1_2_VERSION
+    enum: X509_V_OK
+    const SSL_METHOD *TLS_client_method()
+    SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
+    int SSL_CTX_up_ref(SSL_CTX *context)
+    void SSL_CTX_free(SSL_CTX *context)
+    int SSL_CTX_set_min_proto_version(SSL_CTX *context, int version)
+    long SSL_CTX_set_mode(SSL_CTX *context, long mode)
+    uint64_t SSL_CTX_set_options(SSL_CTX *context, uint64_t options)
+    long SSL_CTX_set_session_cache_mode(SSL_CTX *context, long mode)
+    void SSL_CTX_set_default_passwd_cb(SSL_CTX *context, pem_password_cb callback)
+    void SSL_CTX_set_verify(SSL_CTX *context, int mode, void *callback)
+    int SSL_CTX_load_verify_locations(SSL_CTX *context, const char *file, const char *folder)
+    int SSL_CTX_set_default_verify_paths(SSL_CTX *context)
+    int SSL_CTX_use_certificate_chain_file(SSL_CTX *context, const char *file)
+    int SSL_CTX_use_PrivateKey_file(SSL_CTX *context, const char *file, int kind)
+    int SSL_CTX_check_private_key(const SSL_CTX *context)
+    SSL *SSL_new(SSL_CTX *context)
+    void SSL_free(SSL *tls)
+    int SSL_set_fd(SSL *tls, int fd)
+    int SSL_set_session(SSL *tls, SSL_SESSION *session)
+    SSL_SESSION *SSL_get1_session(SSL *tls)
+    int SSL_SESSION_is_resumable(const SSL_SESSION *session)
+    void SSL_SESSION_free(SSL_SESSION *session)
+    int SSL_set_tlsext_host_name(SSL *tls, const char *name)
+    X509_VERIFY_PARAM *SSL_get0_param(SSL *tls)
+    int X509_VERIFY_PARAM_set1_host(X509_VERIFY_PARAM *parameters, const char *name, size_t length)
+    int X509_VERIFY_PARAM_set1_ip_asc(X509_VERIFY_PARAM *parameters, const char *address)
+    void X509_VERIFY_PARAM_set_hostflags(X509_VERIFY_PARAM *parameters, unsigned int flags)
+    int SSL_get_verify_mode(const SSL *tls)
+    long SSL_get_verify_result(const SSL *tls)
+    const char *X509_verify_cert_error_string(long error)
+    int SSL_connect(SSL *tls)
+    int SSL_shutdown(SSL *tls)
+    void SSL_set_shutdown(SSL *tls, int mode)
+    void SSL_set_read_ahead(SSL *tls, int yes)
+    int SSL_read(SSL *tls, void *data, int length)
+    int SSL_peek(SSL *tls, void *data, int length)
+    int SSL_write(SSL *tls, const void *data, int length)
+    int SSL_has_pending(const SSL *tls)
+    int SSL_get_error(const SSL *tls, int result)
 
 cdef extern from * nogil:
     """
@@ -130,6 +201,7 @@ cdef extern from * nogil:
     #define TM_NEVER ((uint64_t)1 << 62)
     #define by_count_zeros(word) ((unsigned int)__builtin_ctzll(word))
     #define by_bits(word) (64 - __builtin_clzll(word))
+    #define by_set_errno(value) (errno = (value))
     """
     void at_count(uint64_t *counter, uint64_t n)
     void at_uncount(uint64_t *counter, uint64_t n)
@@ -141,3 +213,4 @@ cdef extern from * nogil:
     bint by_unlikely(bint condition)
     unsigned int by_count_zeros(unsigned long long word)
     int by_bits(unsigned long long word)
+    void by_set_errno(int value)

@@ -102,7 +102,7 @@ cdef void gs_close(LoopState *loop, Guest *guest, int how, bint reset) noexcept 
     ls_remove(&guest.wait)
     ls_remove(&guest.link)
     tm_cancel(&guest.timer)
-    if guest.up is not NULL:
+    while guest.up is not NULL:
         up_abandon(loop, guest.up)
     bf_give(loop, &guest.received)
     gs_drop_body(loop, guest)
@@ -242,8 +242,7 @@ cdef void gs_ask_anew(LoopState *loop, Guest *guest) noexcept nogil:
     guest.begun = False
     guest.answer_bytes = 0
     guest.answer_by_ms = 0
-    if guest.up is not NULL:
-        up_close(loop, guest.up)
+    up_drop(loop, guest)
     st_count(loop, guest.scope, CT_REVOKED, 1)
     if guest.cut:
         gs_close(loop, guest, CE_CUT, True)

@@ -12,7 +12,9 @@ cdef struct Identity:
     uint16_t length
     uint16_t instance_at
     uint16_t instance_length
-    uint8_t data[HD_MAX_BLOCK]
+    bint signed_twice          # next_signature is that of the next secret
+    uint8_t next_signature[SG_HEX_LENGTH]
+    uint8_t data[HD_MAX_BLOCK] # the signature's line is the last
 
 
 cdef inline bint hd_is_mapped(const uint8_t *address) noexcept nogil:
@@ -46,14 +48,18 @@ cdef bint hd_is_id(const uint8_t *text, size_t length) noexcept nogil:
 
 
 cdef int hd_identity(Identity *identity, const uint8_t *address, const uint8_t *instance, size_t instance_length,
-                     const uint8_t *project, size_t project_length, const uint8_t *secret,
-                     size_t secret_length) noexcept nogil:
-    """Fills identity. Returns 0, or -1 when an id cannot be a header's value or cannot be signed."""
+                     const uint8_t *project, size_t project_length, const uint8_t *secret, size_t secret_length,
+                     const uint8_t *next_secret, size_t next_secret_length) noexcept nogil:
+    """Fills identity. next_secret_length: 0 without one. Returns 0, or -1 when an id cannot be a header's value or cannot be signed."""
     cdef Out out
     cdef uint8_t signature[SG_HEX_LENGTH]
     if not hd_is_id(instance, instance_length) or not hd_is_id(project, project_length):
         return -1
     if sg_sign(secret, secret_length, instance, instance_length, signature) < 0:
+        return -1
+    identity.signed_twice = next_secret_length > 0
+    if identity.signed_twice and sg_sign(next_secret, next_secret_length, instance, instance_length,
+                                         identity.next_signature) < 0:
         return -1
     out.data = identity.data
     out.length = 0
@@ -98,9 +104,9 @@ cdef void hd_put_passed(Out *out, uint8_t known, const uint8_t *value, size_t le
     by_text(out, b"\r\n")
 
 
-cdef void hd_request(Out *out, const Head *head, const uint8_t *data, const Identity *identity, const uint8_t *host,
-                     size_t host_length, int64_t content_length) noexcept nogil:
-    """The head that goes to Nova. content_length: of the body that follows, -1 for none. Of the guest's head there is
+cdef void hd_request(Out *out, const Head *head, const uint8_t *data, const Identity *identity, bint sign_next,
+                     const uint8_t *host, size_t host_length, int64_t content_length) noexcept nogil:
+    """The head that goes to Nova. sign_next: with the next secret's signature. content_length: of the body that follows, -1 for none. Of the guest's head there is
     method, target and what is on the allow-list; data is the buffer that head was parsed from."""
     cdef uint16_t i
     by_put(out, data + head.method_at, head.method_length)
@@ -111,7 +117,12 @@ cdef void hd_request(Out *out, const Head *head, const uint8_t *data, const Iden
     by_text(out, b" HTTP/1.1\r\nHost: ")
     by_put(out, host, host_length)
     by_text(out, b"\r\n")
-    by_put(out, identity.data, identity.length)
+    if by_unlikely(sign_next):
+        by_put(out, identity.data, identity.length - SG_HEX_LENGTH - 2)
+        by_put(out, identity.next_signature, SG_HEX_LENGTH)
+        by_text(out, b"\r\n")
+    else:
+        by_put(out, identity.data, identity.length)
     if content_length >= 0:
         by_text(out, b"Content-Length: ")
         by_put_number(out, <uint64_t> content_length)

@@ -1,33 +1,5 @@
 # The loop: messages from Python, timers, turns, its beginning and end. Prefix lp_.
 
-cdef void lp_upstream(LoopState *loop, const UpstreamMessage *upstream) noexcept nogil:
-    """New addresses of Nova: connections to the old ones end after their present request. Those that are not there yet
-    end at once, with nothing sent on them: their requests are for the new ones."""
-    cdef Link *at = loop.busy.next
-    cdef Upstream *up
-    cdef Guest *guest
-    memcpy(loop.targets, upstream.targets, sizeof(loop.targets))
-    loop.target_n = upstream.target_n
-    memcpy(loop.host, upstream.host, sizeof(loop.host))
-    loop.host_length = upstream.host_length
-    loop.target_at = 0
-    loop.target += 1
-    up_merge(loop)
-    while not ls_is_empty(&loop.idle):
-        up_close(loop, <Upstream *> loop.idle.next.owner)
-    loop.failures = 0
-    tm_cancel(&loop.retry)                 # try the new ones now
-    loop.pump_wanted = True
-    while at != &loop.busy:
-        up = <Upstream *> at.owner
-        at = at.next
-        if up.phase == UP_CONNECTING and up.target != loop.target:
-            guest = up.guest
-            up_close(loop, up)
-            if guest is not NULL:
-                ex_place(loop, guest)
-
-
 cdef void lp_settings(LoopState *loop, const SettingsMessage *message) noexcept nogil:
     """Bounds and times hold for what comes next: nobody is thrown out because there are more than there may be now, and
     no timer that runs is set anew."""
@@ -76,8 +48,8 @@ cdef void lp_message(LoopState *loop, Message *message) noexcept nogil:
             ln_drain(loop, listener, LN_DRAIN_MS)
         elif listener is not NULL:
             ln_abort(loop, listener)
-    elif kind == MS_UPSTREAM:
-        lp_upstream(loop, <UpstreamMessage *> message.payload)
+    elif kind == MS_UPSTREAMS:
+        sv_replace(loop, <UpstreamsMessage *> message.payload)
         free(message.payload)
     elif kind == MS_SETTINGS:
         lp_settings(loop, <SettingsMessage *> message.payload)
@@ -102,7 +74,6 @@ cdef void lp_timer(LoopState *loop, Timer *timer) noexcept nogil:
     if timer.kind == ST_GUEST:
         gs_timeout(loop, <Guest *> owner)
     elif timer.kind == ST_UPSTREAM:
-        # A kept connection that is used again has left its timer alone: nothing, for up_timeout.
         up_timeout(loop, <Upstream *> owner)
     elif timer.kind == ST_LISTENER:
         ln_abort(loop, <Listener *> owner)
@@ -138,7 +109,9 @@ cdef void lp_bury(LoopState *loop) noexcept nogil:
     while not ls_is_empty(&loop.dead_upstreams):
         owner = loop.dead_upstreams.next.owner
         ls_remove(&(<Upstream *> owner).link)
+        (<Upstream *> owner).server.connection_n -= 1
         free(owner)
+    sv_bury(loop)
     while not ls_is_empty(&loop.dead_listeners):
         owner = loop.dead_listeners.next.owner
         ls_remove(&(<Listener *> owner).link)
@@ -210,9 +183,8 @@ cdef void lp_clear(LoopState *loop) noexcept nogil:
     cdef Buffer *buffer
     while not ls_is_empty(&loop.scopes):
         sc_remove(loop, <Scope *> loop.scopes.next.owner)
-    up_merge(loop)
-    while not ls_is_empty(&loop.idle):
-        up_close(loop, <Upstream *> loop.idle.next.owner)
+    while not ls_is_empty(&loop.servers):
+        sv_remove(loop, <Server *> loop.servers.next.owner)
     lp_bury(loop)
     free(loop.sources)
     loop.sources = NULL
@@ -229,6 +201,8 @@ cdef void lp_clear(LoopState *loop) noexcept nogil:
         message = &loop.mailbox.slots[loop.mailbox.taken % RG_MAILBOX]
         if message.kind == MS_ADD_LISTENER:
             close(message.fd)
+        elif message.kind == MS_UPSTREAMS:
+            sv_discard(<UpstreamsMessage *> message.payload)
         free(message.payload)
         at_store(&loop.mailbox.taken, loop.mailbox.taken + 1)
 
@@ -244,7 +218,8 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
     ls_init(&loop.scopes)
     ls_init(&loop.idle_guests)
     ls_init(&loop.round)
-    ls_init(&loop.idle)
+    ls_init(&loop.servers)
+    ls_init(&loop.removed_servers)
     ls_init(&loop.released)
     ls_init(&loop.busy)
     ls_init(&loop.dead_guests)
@@ -252,7 +227,6 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
     ls_init(&loop.dead_listeners)
     for i in range(<uint32_t> TM_SLOTS):
         ls_init(&loop.wheel[i])
-    tm_init(&loop.retry, TM_RETRY)
     tm_init(&loop.sweep, TM_SWEEP)
     tm_init(&loop.accept, TM_ACCEPT)
     tm_init(&loop.stop, TM_STOP)
@@ -260,6 +234,7 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
         return errno
     if getrandom(&loop.hash_seed, sizeof(loop.hash_seed), 0) != sizeof(loop.hash_seed):
         return errno
+    loop.away = True                       # until there are servers
     loop.random |= 1                       # xorshift stays at zero
     loop.events.capacity = RG_EVENTS
     loop.events.slots = calloc(RG_EVENTS, sizeof(Event))

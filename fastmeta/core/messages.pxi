@@ -23,7 +23,7 @@ cdef enum:
     MS_REFUSED = 7
     MS_REVOKE = 8
     MS_REVOKE_ALL = 9
-    MS_UPSTREAM = 10
+    MS_UPSTREAMS = 10
     MS_STOP = 11
     MS_SETTINGS = 12
 
@@ -55,10 +55,16 @@ cdef enum:
     PR_BODIES_FULL = 18
     PR_RATE_LIMITED = 19
     PR_SCOPE_MISSES = 20
+    PR_UPSTREAM_CERTIFICATE = 21
+    PR_UPSTREAM_TLS = 22
+    PR_UPSTREAM_SLOW = 23
+    PR_UPSTREAM_ALL_AWAY = 24
+    PR_UPSTREAM_SOME_BACK = 25
+    PR_NEXT_SECRET = 26
 
 
 cdef enum:
-    MAX_TARGETS = 16           # addresses of an upstream
+    MAX_SERVERS = 64           # addresses of all upstreams
     MAX_HOST = 255
 
 
@@ -67,11 +73,19 @@ cdef struct Target:
     socklen_t length
 
 
-cdef struct UpstreamMessage:
-    Target targets[MAX_TARGETS]
-    uint32_t target_n
-    uint8_t host[MAX_HOST]
+cdef struct ServerSpec:
+    # One address of an upstream, as Python names it.
+    uint32_t number
+    Target target
+    uint8_t host[MAX_HOST]     # for the Host header
     uint32_t host_length
+    char name[MAX_HOST + 1]    # that its certificate must be for, a host name or an address
+    SSL_CTX *tls               # with a reference of its own; NULL: without TLS
+
+
+cdef struct UpstreamsMessage:
+    uint32_t server_n
+    ServerSpec servers[MAX_SERVERS]
 
 
 cdef struct Message:
@@ -84,7 +98,7 @@ cdef struct Message:
     uint32_t interface
     uint64_t generation
     uint64_t ends_us
-    void *payload              # owned by the message: Identity, UpstreamMessage or SettingsMessage
+    void *payload              # owned by the message: Identity, UpstreamsMessage or SettingsMessage
     Counters *counters         # of a new scope; Python's, lent until EV_SCOPE_REMOVED
 
 
@@ -97,6 +111,7 @@ cdef struct Event:
     uint32_t interface
     uint8_t address[16]
     bint has_address           # EV_PROBLEM
+    uint32_t upstream          # EV_PROBLEM: the number of a server; 0: none
     Counters *counters         # EV_SCOPE_REMOVED: given back
 
 

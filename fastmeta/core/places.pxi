@@ -15,14 +15,19 @@ cdef enum:
     PL_STREAM_ADDRESS_PART = 8     # of those, for an address
 
 
+cdef inline uint64_t pl_all(const LoopState *loop) noexcept nogil:
+    """The places that there are at servers that are not away."""
+    return loop.settings.max_upstream_connections * loop.usable_n
+
+
 cdef inline bint pl_is_free(const LoopState *loop, const Source *source) noexcept nogil:
     """Whether a request of this source may take a place. Idle connections count as places (one of them is used, or
     closed for a fresh one), just released ones do not."""
     cdef uint64_t used = loop.busy_n + loop.released_n
-    cdef uint64_t free
-    if by_unlikely(used >= loop.settings.max_upstream_connections):
+    cdef uint64_t free = pl_all(loop)
+    if by_unlikely(used >= free):
         return False
-    free = loop.settings.max_upstream_connections - used
+    free -= used
     return source.scope.busy_n < PL_SCOPE_TIMES * free and (
         source.busy_n < PL_ADDRESS_FEW or source.busy_n * PL_ADDRESS_PART < free)
 
@@ -30,7 +35,7 @@ cdef inline bint pl_is_free(const LoopState *loop, const Source *source) noexcep
 cdef bint pl_may_stream(const LoopState *loop, const Source *source) noexcept nogil:
     """Whether a body that is still on its way may take a place: slow senders of large bodies must not take all of them.
     Nobody sends such bodies to a metadata service."""
-    cdef uint64_t most = (loop.settings.max_upstream_connections + PL_STREAM_PART - 1) // PL_STREAM_PART
+    cdef uint64_t most = (pl_all(loop) + PL_STREAM_PART - 1) // PL_STREAM_PART
     return (
         loop.streams_n < most
         and source.scope.streams_n < PL_SCOPE_TIMES * (most - loop.streams_n)
@@ -100,7 +105,6 @@ cdef void pl_tell_waiting(LoopState *loop) noexcept nogil:
 cdef void up_starved(LoopState *loop, Guest *guest) noexcept nogil:
     """No descriptor is left, which is not Nova's fault: the request waits, as for a place, until a connection to Nova
     ends, or a little."""
-    loop.probing = False
     if not loop.starved:
         loop.starved = True
         tm_set(loop, &loop.accept, loop, loop.now_ms + PL_STARVED_MS)
@@ -121,8 +125,7 @@ cdef void up_abandon(LoopState *loop, Upstream *up) noexcept nogil:
         shutdown(up.socket.fd, SHUT_WR)    # no more of it comes; if this fails, so does the next read
     bf_give(loop, &up.received)
     bf_give(loop, &up.unsent)
-    guest.up = NULL
-    up.guest = NULL
+    up_detach(loop, up)
     up.abandoned = True
     up.source.guest_n += 1
     tm_set(loop, &up.timer, up, guest.upstream_by_ms)
@@ -140,13 +143,14 @@ cdef void up_forget(LoopState *loop, Scope *scope) noexcept nogil:
 
 
 cdef void up_pump(LoopState *loop) noexcept nogil:
-    """Gives places to those who wait. While Nova is away one of them at a time tries whether it is back."""
+    """Gives places to those who wait. While all of Nova is away they try, one at a time for each server, whether it is
+    back."""
     cdef Guest *guest
     loop.pump_wanted = False
     while not ls_is_empty(&loop.round) and not loop.starved:
-        if loop.away and (loop.probing or loop.retry.link.next is not NULL):
+        if loop.away and sv_due(loop) is NULL:
             return
-        if not loop.away and loop.busy_n + loop.released_n >= loop.settings.max_upstream_connections:
+        if not loop.away and loop.busy_n + loop.released_n >= pl_all(loop):
             loop.pump_wanted = loop.released_n > 0     # usable as soon as epoll has been asked
             return
         guest = pl_next(loop, loop.away)
@@ -157,10 +161,7 @@ cdef void up_pump(LoopState *loop) noexcept nogil:
         gs_unpark(loop, guest)
         if gs_has_gone(loop, guest):
             gs_close(loop, guest, CE_GUEST, False)
-            continue
-        loop.probing = loop.away
-        if id_is_good(loop, id_find(loop, guest.scope, guest.address, guest.interface)):
+        elif id_is_good(loop, id_find(loop, guest.scope, guest.address, guest.interface)):
             ex_take(loop, guest)
         else:
-            loop.probing = False
             ex_resolve(loop, guest)

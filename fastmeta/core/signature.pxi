@@ -3,6 +3,11 @@
 cdef enum:
     SG_HEX_LENGTH = 64
 
+cdef enum:
+    SG_ANY = 0                 # the one that the server accepted last
+    SG_PRESENT = 1             # with metadata_proxy_shared_secret
+    SG_NEXT = 2                # with next_shared_secret
+
 
 cdef int sg_sign(const uint8_t *secret, size_t secret_length, const uint8_t *message, size_t length,
                  uint8_t *hex_text) noexcept nogil:

@@ -7,8 +7,10 @@
 #   Source      one address that has connections, and what it may; owned by LoopState.sources
 #   Listener    owns its descriptor; its guests are in .guests
 #   Guest       one connection of a guest; owns its descriptor and buffers, and its upstream connection while .up is set
-#   Upstream    one connection to Nova; owned by LoopState.idle (kept alive, unused), by its guest, or by
-#               LoopState.busy, when its guest has gone and left a request at Nova
+#   Server      one address of an upstream; owned by LoopState.servers, or, when it was removed, by .removed_servers until
+#               its last connection is gone
+#   Upstream    one connection to a server; owned by Server.idle (kept alive, unused), LoopState.released, Server.warming,
+#               by its guest, or by LoopState.busy, when its guest has gone and left a request at Nova
 #   Buffer      owned by who points at it; returned to a free list
 #
 # A record that epoll knows (Socket is its first member) is never freed inside a batch of events: it is marked dead, put
@@ -27,6 +29,9 @@ cdef enum:
     BF_FRONT = 128             # room before the data: a longer head (HD_RESPONSE_GROWTH) or a chunk's size
     BF_BACK = 16               # room behind it: a chunk's end and the last chunk
     BF_KEEP = 64               # buffers of each size kept for reuse
+
+cdef enum:
+    PROBLEM_CODES = 32
 
 cdef enum:
     TM_SLOTS = 4096            # of TM_SLOT_MS each: 65 s ahead; later ones wait for another round
@@ -49,7 +54,7 @@ cdef struct Timer:
 
 
 cdef enum:
-    TM_RETRY = 16              # try an upstream that is away
+    TM_RETRY = 16              # a server that is away may be tried
     TM_SWEEP = 17              # forget identities that have ended
     TM_ACCEPT = 18             # accept again after descriptors ran out
     TM_STOP = 19               # the time for ending is over
@@ -195,11 +200,15 @@ cdef struct Guest:
     bint was_parked
     bint park_counts           # the wait uses up park_left_ms
     bint fresh_only            # no kept connection for this request any more
+    bint signed_twice          # its identity has signatures of two secrets
+    bint signed_next           # and it was sent with that of the next one
+    uint8_t signature          # SG_*: which it must be sent with
     bint cut                   # the answer was cut off: close without completing it
     Buffer *received           # from the guest: head, body, what is pipelined
     Buffer *body               # gathered
     Buffer *out                # to the guest, not yet taken by the kernel
     Upstream *up
+    Upstream *second           # on which the same request was sent, or will be, because .up is slow
     Entry *entry               # while in its waiters
     Chunked chunked            # of a chunked request body
     uint32_t consumed          # bytes of `received` that belong to the present request
@@ -225,17 +234,43 @@ cdef struct Guest:
     uint8_t instance[HD_MAX_ID]
 
 
+cdef struct Server:
+    ServerSpec spec            # owns its reference to spec.tls
+    Link link                  # in LoopState.servers or .removed_servers
+    Link idle                  # connections, most recently used first
+    Link warming               # connections that are made without a guest
+    SSL_SESSION *session       # to be resumed, owned; or NULL
+    Timer retry                # while it rests
+    uint32_t connection_n      # records of connections that point here, dead ones too
+    uint32_t busy_n            # its requests in flight
+    uint32_t released_n
+    uint32_t idle_n
+    uint32_t failures          # in a row
+    uint32_t version           # of spec.tls
+    bint away                  # it does not take connections
+    bint probing               # one connection tries whether it does again
+    bint suspect               # silent or slow: for when nobody else has room, and for one request now and then
+    bint prefers_next          # the secret that it accepted last
+    bint wanted
+    bint removed
+    uint64_t try_at_ms         # suspect: when one request may go to it
+    uint64_t problem_at_ms[PROBLEM_CODES]
+
+
 cdef enum:
-    UP_CONNECTING = 0
+    UP_CONNECTING = 0          # for a guest
     UP_IDLE = 1
     UP_BUSY = 2
     UP_RELEASED = 3
+    UP_WARMING = 4             # connecting, for the pool
 
 
 cdef struct Upstream:
     Socket socket
-    Link link                  # in LoopState.busy, .released or .idle
-    Timer timer
+    Server *server
+    SSL *tls                   # NULL: without TLS
+    Link link                  # in LoopState.busy or .released, Server.idle or .warming
+    Timer timer                # connecting; idle; when a second server is tried; abandoned
     Guest *guest
     Scope *scope               # whose place it takes, while busy
     Source *source
@@ -247,129 +282,12 @@ cdef struct Upstream:
     uint8_t framing_down       # towards the guest
     bint reused
     bint streams               # a body that is still on its way in goes up on it
-    bint probe                 # tries whether the upstream is back
+    bint probe                 # tries whether the server is back
+    bint session_kept
     bint abandoned             # its guest has gone; it points to its source as a guest would
     bint has_head              # the answer's final head has come
     bint reusable              # as far as the answer says
     uint8_t interim_n          # 1xx answers
-    uint32_t target            # LoopState.target when it was made
+    uint32_t version           # Server.version when it was made
     uint64_t made_us
     uint64_t content_left
-
-
-cdef struct Settings:
-    uint64_t park_timeout_ms
-    uint64_t upstream_timeout_ms
-    uint64_t connect_timeout_ms
-    uint64_t head_timeout_ms
-    uint64_t body_timeout_ms
-    uint64_t write_timeout_ms
-    uint64_t keepalive_timeout_ms
-    uint64_t linger_timeout_ms
-    uint64_t upstream_idle_timeout_ms
-    uint64_t max_connections
-    uint64_t max_parked
-    uint64_t max_absent
-    uint64_t max_head
-    uint64_t max_body
-    uint64_t max_upstream_connections
-    uint64_t access_log
-    uint64_t answer_timeout_ms
-    uint64_t max_connections_per_scope
-    uint64_t max_connections_per_address
-    uint64_t max_parked_per_scope
-    uint64_t max_parked_per_address
-    uint64_t max_gathered
-    uint64_t max_headers
-    uint64_t max_target
-    uint64_t rate_versions     # 1: IPv4, 2: IPv6, 3: both; 0: no limits
-    uint64_t base_window_ms
-    uint64_t base_limit
-    uint64_t burst_window_ms
-    uint64_t burst_limit
-
-
-cdef struct SettingsMessage:
-    Settings settings
-    HeadLimits head_limits
-
-
-cdef enum:
-    MAX_EVENTS = 256           # of a batch
-    UP_SPARES = 16
-    SCOPE_BUCKETS = 1024
-    PROBLEM_CODES = 32
-    SCRATCH = 98304            # more than a head and the largest gathered body
-    LARGEST_HEAD = 14000       # of an answer: with what surrounds it, it fits in BF_SMALL
-
-
-cdef struct LoopState:
-    int epoll
-    Socket mailbox_socket      # eventfd: messages from Python wait
-    Socket clock               # timerfd: the wheel must be looked at
-    int notify                 # eventfd: events for Python wait
-    bint notify_wanted
-    uint64_t now_us            # once a turn
-    uint64_t now_ms
-    uint64_t random
-    uint64_t hash_seed
-    Settings settings
-    HeadLimits head_limits
-    Counters counters
-    Mailbox mailbox
-    Ring events                # misses and problems
-    Ring requests              # finished ones
-    Scope *scope_hash[SCOPE_BUCKETS]
-    Link scopes
-    Link *sweep_at             # the scope to sweep next
-    Link idle_guests           # oldest first
-    Link round                 # scopes with guests that wait for a place at Nova
-    Link idle                  # upstream connections, most recently used first
-    Link released              # idle too, but epoll has not been asked since
-    Link busy                  # upstream connections with a guest
-    Link dead_guests
-    Link dead_upstreams
-    Link dead_listeners
-    uint32_t idle_n
-    uint32_t released_n
-    uint32_t streams_n
-    uint32_t busy_n
-    uint32_t listener_n
-    uint32_t quiet_n
-    Source **sources           # hash table
-    uint32_t source_bucket_n   # a power of two, or 0
-    uint32_t source_n
-    uint64_t miss_turn         # counts how often Python was found to have read all events
-    Buffer *small
-    Buffer *large
-    uint32_t small_n
-    uint32_t large_n
-    Target targets[MAX_TARGETS]
-    uint32_t target_n
-    uint32_t target_at         # which address is tried next
-    uint32_t target            # counts set_upstream
-    uint8_t host[MAX_HOST]
-    uint32_t host_length
-    bint away                  # the upstream does not take connections
-    bint probing               # one request tries whether it does again
-    uint32_t failures          # in a row
-    bint starved               # no descriptor is left for a connection to Nova
-    int spares[UP_SPARES]      # descriptors that are kept for one: else guests could take all of them
-    uint32_t spare_n
-    bint pump_wanted           # guests may have a place now
-    bint batch_full            # epoll had perhaps more to report than there was room for
-    Timer retry
-    Timer sweep
-    Timer accept
-    Timer stop
-    bint stopping
-    bint out_of_time
-    int failed                 # errno that ended the loop
-    uint64_t problem_at_ms[PROBLEM_CODES]
-    Link wheel[TM_SLOTS]
-    uint64_t wheel_bits[TM_WORDS]
-    uint64_t wheel_ms          # up to here the wheel has been turned
-    uint64_t due_ms            # the earliest slot that holds anything is over then; TM_NEVER: none
-    bint due_changed           # the timerfd does not know due_ms yet
-    uint8_t scratch[SCRATCH]   # heads are built here, with a body behind
-    epoll_event batch[MAX_EVENTS]

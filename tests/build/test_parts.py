@@ -36,9 +36,12 @@ UPWARD = {
     "scope": {"ln", "up"},
     "guest": {"bd", "ex", "gs", "ln", "up"},
     "parking": {"ex"},
-    "exchange": {"bd", "pl", "up"},
+    "exchange": {"bd", "pl", "se", "sv", "up"},
     "body": {"up"},
-    "places": {"up"},
+    "places": {"sv", "up"},
+    "server": {"up"},
+    "pool": {"up"},
+    "second": {"up"},
     "upstream": {"up"},
 }
 

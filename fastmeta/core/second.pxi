@@ -1,0 +1,74 @@
+# Second tries: a server that is frozen cannot be told from a slow one. So a request that may be repeated, was sent whole
+# and has no answer after second_try_after is sent to another server as well; who answers first wins, the other
+# connection is closed. Prefix se_. A guest's connections are .up and .second while there are two.
+
+cdef enum:
+    SE_PART = 10               # one part in so many of the requests in flight may have two connections, but always one
+    SE_AGAIN_MS = 50           # a request that may not have one yet looks again after this time, to twice that
+
+
+cdef inline void se_begin(LoopState *loop, Guest *guest) noexcept nogil:
+    """A request was sent."""
+    if by_unlikely(loop.server_n > 1) and guest.repeatable and loop.settings.second_try_after_ms:
+        tm_set(loop, &guest.up.timer, guest.up, loop.now_ms + loop.settings.second_try_after_ms)
+
+
+cdef void se_put_off(LoopState *loop, Guest *guest) noexcept nogil:
+    """There is one connection only: another one may be tried a little later."""
+    if guest.up is not NULL and guest.up.phase == UP_BUSY:
+        tm_set(loop, &guest.up.timer, guest.up, loop.now_ms + SE_AGAIN_MS + st_random(loop, SE_AGAIN_MS))
+
+
+cdef void se_late(LoopState *loop, Upstream *up) noexcept nogil:
+    """The timer of a connection that is busy; it may have been set when it was idle still."""
+    cdef Guest *guest = up.guest
+    cdef Server *other = NULL
+    cdef uint64_t due_ms
+    if (guest is NULL or guest.up != up or guest.second is not NULL or guest.phase != GS_ANSWER or up.has_head
+            or not guest.repeatable or loop.server_n < 2 or loop.settings.second_try_after_ms == 0):
+        return
+    due_ms = guest.sent_us // 1000 + loop.settings.second_try_after_ms
+    if loop.now_ms < due_ms:
+        tm_set(loop, &up.timer, up, due_ms)
+        return
+    if loop.second_n == 0 or (loop.second_n + 1) * SE_PART <= loop.busy_n:
+        other = sv_pick_other(loop, up.server)
+    if other is NULL:
+        se_put_off(loop, guest)
+        return
+    st_count(loop, guest.scope, CT_SECOND_TRIES, 1)
+    if by_unlikely(loop.batch_full):
+        up_check_idle(loop, other)
+    if ls_is_empty(&other.idle):
+        up_open(loop, guest, other, True)
+        return
+    up = <Upstream *> other.idle.next.owner
+    up_engage(loop, up, guest, True)
+    se_send(loop, up)
+
+
+cdef void se_send(LoopState *loop, Upstream *up) noexcept nogil:
+    """Sends the request on the second connection, whole or not at all."""
+    cdef Guest *guest = up.guest
+    cdef size_t length = ex_build(loop, guest, up)
+    cdef ssize_t n = 0
+    if length:
+        n = up_send(up, loop.scratch, length)
+    if n <= 0 or <size_t> n < length:
+        up_close(loop, up)
+        se_put_off(loop, guest)
+        return
+    st_count(loop, guest.scope, CT_BYTES_UP, <uint64_t> n)
+
+
+cdef void se_won(LoopState *loop, Upstream *up) noexcept nogil:
+    """One of two connections has an answer: it is the guest's."""
+    cdef Guest *guest = up.guest
+    cdef Upstream *other = guest.up
+    if other == up:
+        other = guest.second
+    else:
+        st_count(loop, guest.scope, CT_SECOND_WON, 1)
+        sv_suspect(loop, other.server)
+        rg_of_server(loop, other.server, PR_UPSTREAM_SLOW, 0, guest.scope.number)
+    up_close(loop, other)
