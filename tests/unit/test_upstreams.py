@@ -452,13 +452,7 @@ def test_certificates_are_loaded_when_they_are_others() -> None:
         ]
         upstreams.take(first)
         assert upstreams.prepare(settings("https://192.0.2.2", tls=TLS)).context is first.context
-        other = TlsOptions(
-            "/ca.pem",
-            insecure=False,
-            certificate="/our.pem",
-            private_key="/our.key",
-            content={"auth_ca_cert": "2"},
-        )
+        other = replace(TLS, content={"auth_ca_cert": "2"})
         second = upstreams.prepare(settings("https://192.0.2.1", tls=other))
         assert second.context not in (None, first.context)
         assert upstreams.prepare(settings("https://192.0.2.1", tls=TLS)).context is first.context
