@@ -259,18 +259,8 @@ def test_a_secret_that_is_rotated_step_by_step(setting: Setting, private_folder:
 
 def certificate(folder: Path, name: str) -> Path:
     """A self-signed one for 127.0.0.1, beside its key."""
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "1",
-    ]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "1"]
+    command += ["-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(
         [*command, "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")],
