@@ -219,6 +219,7 @@ class MetadataApi:
 
     def restart(self, secret: str) -> None:
         self.stop()
+        self.service.log_path.unlink()
         self.start(secret)
 
     def stop(self) -> None:
