@@ -26,7 +26,7 @@ from fastmeta.loops import DESCRIPTORS_OF_A_LOOP, Loops, divided
 from fastmeta.notify import notify
 from fastmeta.process import connections_allowed, raise_descriptor_limit
 from fastmeta.reload import Reloader
-from fastmeta.upstream import Upstream
+from fastmeta.upstreams.servers import Upstreams
 
 LOG = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class Agent:
         settings = self._configuration.settings
         self._say_doubts()
         core = self._make_core(settings)
+        upstreams = Upstreams(core, _core.TlsContext)
+        prepared = upstreams.prepare(settings)
         loop = asyncio.get_running_loop()
         folders = FolderWatcher(loop)
         source = self._make_source(folders)
@@ -81,28 +83,27 @@ class Agent:
             park_timeout=settings.park_timeout,
             link_mac=listeners.link_mac,
         )
-        upstream = Upstream(core, settings.nova_metadata_host, settings.nova_metadata_port)
         events = EventReader(
             core,
             scopes=listeners.scopes,
-            upstream=upstream,
+            upstreams=upstreams,
             on_miss=resolver.miss,
-            on_upstream_away=upstream.away,
             on_listener_closed=listeners.closed,
             place=listeners.place,
         )
-        reloader = Reloader(self._configuration, core, resolver, upstream, _core_settings)
+        reloader = Reloader(self._configuration, core, resolver, upstreams, _core_settings)
         self._handle_signals(loop, functools.partial(self._reload, reloader, listeners))
         # Nothing of what follows may keep the threads from being ended.
         self._loops_running = len(core)
         core.start(functools.partial(loop.call_soon_threadsafe, self._one_ended))
         try:
+            core.set_secret(settings.secret, settings.next_secret)
             for number, scope in listeners.scopes.items():
                 core.add_scope(number)
                 resolver.add_scope(number, scope)
             for descriptor in core.filenos():
                 loop.add_reader(descriptor, events.read)
-            upstream.start()
+            upstreams.take(prepared)
             await source.start(resolver.changed)
             listeners.start(resolver.links_changed)
             self._tell_ready(listeners)
@@ -117,7 +118,7 @@ class Agent:
             # Requests that wait for an identity may still get one.
             await self._wait_for_core(drain_timeout + JOIN_GRACE)
             await resolver.stop()
-            await upstream.stop()
+            await upstreams.stop()
             await source.stop()
             for descriptor in core.filenos():
                 loop.remove_reader(descriptor)
@@ -134,7 +135,7 @@ class Agent:
         shares = divided(_core_settings(settings), count)
         if count > 1:
             LOG.info(
-                "%d loops, each with up to %d connections of guests and %d to Nova's metadata API",
+                "%d loops, each with up to %d connections of guests and %d to each server of Nova's metadata API",
                 count,
                 shares[0]["max_connections"],
                 shares[0]["max_upstream_connections"],
@@ -239,7 +240,8 @@ def _core_settings(settings: Settings) -> dict[str, int]:
     allowed = connections_allowed(
         descriptors,
         len(settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP,
-        max(core["max_upstream_connections"], loops),
+        # Each upstream counts once: how many addresses a name has is not known yet, and may change.
+        max(core["max_upstream_connections"], loops) * len(settings.upstreams),
     )
     wanted = core["max_connections"]
     core["max_connections"] = min(wanted, allowed)

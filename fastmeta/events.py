@@ -30,12 +30,27 @@ class EventSource(Protocol):
     def events(self) -> list[tuple[Any, ...]]: ...
 
 
+class UpstreamNames(Protocol):
+    """What is known of the servers of Nova's metadata API, by the numbers that events carry (0: all of them)."""
+
+    def __len__(self) -> int: ...
+
+    def text(self, number: int) -> str: ...
+
+    def others(self, number: int) -> int:
+        """How many beside this one are not known to be away."""
+        ...
+
+    def away(self, number: int) -> None: ...
+
+    def back(self, number: int) -> None: ...
+
+
 class EventReader:
     """Takes the core's events in the event loop's thread, whenever the loop's descriptor is readable.
 
-    on_miss(scope, address, interface) is called for each miss, before anything is logged; on_upstream_away()
-    when no address of Nova's metadata API answers; on_listener_closed(listener) gives the place that a
-    listener was at.
+    on_miss(scope, address, interface) is called for each miss, before anything is logged;
+    on_listener_closed(listener) gives the place that a listener was at. upstreams is told which servers are away.
     """
 
     def __init__(
@@ -43,17 +58,15 @@ class EventReader:
         source: EventSource,
         *,
         scopes: Mapping[int, Scope],
-        upstream: object,
+        upstreams: UpstreamNames,
         on_miss: Callable[[int, bytes, int], None],
-        on_upstream_away: Callable[[], None],
         on_listener_closed: Callable[[int], str | None],
         place: Callable[[int], str | None],
     ) -> None:
         self._source = source
         self._scopes = scopes
-        self._upstream = upstream
+        self._upstreams = upstreams
         self._on_miss = on_miss
-        self._on_upstream_away = on_upstream_away
         self._on_listener_closed = on_listener_closed
         self._place = place
         self._repeats = Repeats(REPEAT_PERIOD)
@@ -77,25 +90,40 @@ class EventReader:
                 if place is not None:
                     LOG.info("closed: %s", place)
 
-    def _problem(self, code: int, number: int, scope: int, listener: int, address: bytes) -> None:
-        # When it goes after it came, or comes after it went, that is news.
-        if code == _core.PROBLEM_UPSTREAM_AWAY:
-            self._on_upstream_away()
-            self._repeats.forget((_core.PROBLEM_UPSTREAM_BACK, 0, 0))
-        elif code == _core.PROBLEM_UPSTREAM_BACK:
-            self._repeats.forget((_core.PROBLEM_UPSTREAM_AWAY, 0, 0))
-        held_back = self._repeats.admit((code, scope, listener))
+    def _problem(
+        self, code: int, number: int, scope: int, listener: int, address: bytes, upstream: int
+    ) -> None:
+        self._note(code, upstream)
+        if code in _OF_ALL:
+            if len(self._upstreams) == 1:
+                return  # what is said of the only server says it all
+            upstream = 0
+        held_back = self._repeats.admit((code, scope, listener, upstream))
         if held_back is None:
             return
-        level, text = _PROBLEMS.get(code, (logging.WARNING, f"problem {code} of the core"))
+        level, text = self._level_and_text(code, upstream)
         LOG.log(
             level,
             "%s%s%s%s",
-            text % {"upstream": self._upstream},
-            f": {os.strerror(number)} ({errno.errorcode.get(number, number)})" if number else "",
+            text % {"upstream": self._upstreams.text(upstream)},
+            _reason(code, number),
             self._where(scope, listener, address),
             more(held_back),
         )
+
+    def _note(self, code: int, upstream: int) -> None:
+        """Who is away now. When it goes after it came, or comes after it went, that is news."""
+        if code in (_core.PROBLEM_UPSTREAM_AWAY, _core.PROBLEM_UPSTREAM_ALL_AWAY):
+            self._upstreams.away(upstream)
+        elif code == _core.PROBLEM_UPSTREAM_BACK:
+            self._upstreams.back(upstream)
+        if code in _OPPOSITES:
+            self._repeats.forget((_OPPOSITES[code], 0, 0, 0 if code in _OF_ALL else upstream))
+
+    def _level_and_text(self, code: int, upstream: int) -> tuple[int, str]:
+        if code == _core.PROBLEM_UPSTREAM_AWAY and len(self._upstreams) > 1:
+            return logging.WARNING, _AWAY_OTHERS if self._upstreams.others(upstream) else _AWAY_LAST
+        return _PROBLEMS.get(code, (logging.WARNING, f"problem {code} of the core"))
 
     def _where(self, scope: int, listener: int, address: bytes) -> str:
         guest = f"{unpack_address(address)}, " if address else ""
@@ -104,6 +132,54 @@ class EventReader:
             return f" [{guest}{place}]"
         return f" [{guest}{self._scopes.get(scope, scope)}]" if scope else ""
 
+
+def _reason(code: int, number: int) -> str:
+    """The end of a line that says why, and where to look."""
+    if code == _core.PROBLEM_UPSTREAM_CERTIFICATE:
+        advice = _CERTIFICATES.get(number, "look at the certificate there, and at auth_ca_cert")
+        return f": {_core.certificate_error_text(number)} ({number}); {advice}"
+    if code == _core.PROBLEM_UPSTREAM_TLS:
+        why = _core.tls_error_text(number) if number else "the connection was closed in the middle of it"
+        return f": {why}; {_TLS_ADVICE}"
+    return f": {os.strerror(number)} ({errno.errorcode.get(number, number)})" if number else ""
+
+
+_TLS_ADVICE = (
+    "does it speak TLS 1.2 or later there, and does it want a certificate of ours (nova_client_cert, "
+    "nova_client_priv_key)?"
+)
+
+_ISSUER = (
+    "auth_ca_cert must be a file with the certificate of the authority that issued it (and the server must send those "
+    "between)"
+)
+_CLOCK = "look at the clocks of both machines, and renew it"
+_NAME = "it must be for the name or address by which the server is given (nova_metadata_host, or [fastmeta] upstreams)"
+
+_CERTIFICATES: Mapping[int, str] = {
+    # X509_V_ERR_… of openssl/x509_vfy.h.
+    2: _ISSUER,  # UNABLE_TO_GET_ISSUER_CERT
+    9: _CLOCK,  # CERT_NOT_YET_VALID
+    10: _CLOCK,  # CERT_HAS_EXPIRED
+    18: _ISSUER,  # DEPTH_ZERO_SELF_SIGNED_CERT
+    19: _ISSUER,  # SELF_SIGNED_CERT_IN_CHAIN
+    20: _ISSUER,  # UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+    21: _ISSUER,  # UNABLE_TO_VERIFY_LEAF_SIGNATURE
+    62: _NAME,  # HOSTNAME_MISMATCH
+    64: _NAME,  # IP_ADDRESS_MISMATCH
+}
+
+_OF_ALL = frozenset({_core.PROBLEM_UPSTREAM_ALL_AWAY, _core.PROBLEM_UPSTREAM_SOME_BACK})
+
+_OPPOSITES: Mapping[int, int] = {
+    _core.PROBLEM_UPSTREAM_AWAY: _core.PROBLEM_UPSTREAM_BACK,
+    _core.PROBLEM_UPSTREAM_BACK: _core.PROBLEM_UPSTREAM_AWAY,
+    _core.PROBLEM_UPSTREAM_ALL_AWAY: _core.PROBLEM_UPSTREAM_SOME_BACK,
+    _core.PROBLEM_UPSTREAM_SOME_BACK: _core.PROBLEM_UPSTREAM_ALL_AWAY,
+}
+
+_AWAY_OTHERS = "Nova's metadata API %(upstream)s is away, others serve"
+_AWAY_LAST = "Nova's metadata API %(upstream)s is away"
 
 _PROBLEMS: Mapping[int, tuple[int, str]] = {
     _core.PROBLEM_ACCEPT: (logging.WARNING, "a connection of a guest could not be accepted"),
@@ -157,9 +233,36 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
     _core.PROBLEM_UPSTREAM_AWAY: (
         logging.ERROR,
         "Nova's metadata API %(upstream)s is away, guests wait up to park_timeout and then get 503: does "
-        "it run, and are nova_metadata_host and nova_metadata_port right?",
+        "it run, and is it there (nova_metadata_host, nova_metadata_port, or [fastmeta] upstreams)?",
     ),
     _core.PROBLEM_UPSTREAM_BACK: (logging.INFO, "Nova's metadata API %(upstream)s answers again"),
+    _core.PROBLEM_UPSTREAM_ALL_AWAY: (
+        logging.ERROR,
+        "all servers of Nova's metadata API are away (%(upstream)s), guests wait up to park_timeout and then get 503: "
+        "do they run, and are they there (nova_metadata_host, nova_metadata_port, or [fastmeta] upstreams)?",
+    ),
+    _core.PROBLEM_UPSTREAM_SOME_BACK: (
+        logging.INFO,
+        "a server of Nova's metadata API answers again, guests are served",
+    ),
+    _core.PROBLEM_UPSTREAM_CERTIFICATE: (
+        logging.ERROR,
+        "the certificate of Nova's metadata API %(upstream)s is not accepted, nothing is sent there",
+    ),
+    _core.PROBLEM_UPSTREAM_TLS: (
+        logging.ERROR,
+        "TLS with Nova's metadata API %(upstream)s cannot begin, nothing is sent there",
+    ),
+    _core.PROBLEM_UPSTREAM_SLOW: (
+        logging.WARNING,
+        "Nova's metadata API %(upstream)s took longer than second_try_after, and another server that was asked then "
+        "answered first: is it frozen or overloaded? It gets few requests until it answers in time again",
+    ),
+    _core.PROBLEM_NEXT_SECRET: (
+        logging.INFO,
+        "Nova's metadata API %(upstream)s accepts next_shared_secret, and no more metadata_proxy_shared_secret: when "
+        "all do, put it into metadata_proxy_shared_secret",
+    ),
     _core.PROBLEM_UPSTREAM_NONSENSE: (
         logging.ERROR,
         "Nova's metadata API %(upstream)s answered with something that is not valid HTTP, the guest got "
@@ -171,8 +274,8 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
     ),
     _core.PROBLEM_UPSTREAM_REFUSES_SIGNATURE: (
         logging.ERROR,
-        "Nova's metadata API %(upstream)s refuses our signature (403): metadata_proxy_shared_secret must "
-        "equal the one in section [neutron] of nova.conf",
+        "Nova's metadata API %(upstream)s refuses our signature (403): metadata_proxy_shared_secret (or, in a "
+        "change of it, [fastmeta] next_shared_secret) must equal the one in section [neutron] of nova.conf",
     ),
     _core.PROBLEM_UPSTREAM_FULL: (
         logging.WARNING,

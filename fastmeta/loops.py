@@ -190,14 +190,19 @@ class Loops:
         for loop in self._loops:
             loop.set_upstream(addresses, host)
 
+    def set_upstreams(self, servers: Sequence[tuple[int, str, int, str, Any, str]]) -> None:
+        """Each loop has connections of its own to each of them, and finds out by itself who is away."""
+        for loop in self._loops:
+            loop.set_upstreams(servers)
+
     def set_settings(self, settings: Mapping[str, int]) -> None:
         """settings: for all loops together."""
         for loop, part in zip(self._loops, divided(settings, len(self)), strict=True):
             loop.set_settings(part)
 
-    def set_secret(self, secret: bytes) -> None:
+    def set_secret(self, secret: bytes, next_secret: bytes | None = None) -> None:
         for loop in self._loops:
-            loop.set_secret(secret)
+            loop.set_secret(secret, next_secret)
 
     def stats(self, scope: int | None = None) -> dict[str, int]:
         """Of all loops together, or of one scope."""

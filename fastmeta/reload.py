@@ -11,7 +11,7 @@ from fastmeta.conf.running import RunningConfiguration
 from fastmeta.conf.settings import Settings
 from fastmeta.exceptions import FastmetaError
 from fastmeta.lookup.resolver import Resolver
-from fastmeta.upstream import Upstream
+from fastmeta.upstreams.servers import Prepared, Upstreams
 
 LOG = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class SettingsTable(Protocol):
 
     def set_settings(self, settings: Mapping[str, int]) -> None: ...
 
-    def set_secret(self, secret: bytes) -> None: ...
+    def set_secret(self, secret: bytes, next_secret: bytes | None = None) -> None: ...
 
 
 class Reloader:
@@ -36,13 +36,13 @@ class Reloader:
         configuration: RunningConfiguration,
         core: SettingsTable,
         resolver: Resolver,
-        upstream: Upstream,
+        upstreams: Upstreams,
         core_settings: Callable[[Settings], Mapping[str, int]],
     ) -> None:
         self._configuration = configuration
         self._core = core
         self._resolver = resolver
-        self._upstream = upstream
+        self._upstreams = upstreams
         self._core_settings = core_settings
 
     def reload(self) -> bool:
@@ -50,10 +50,13 @@ class Reloader:
         messages."""
         try:
             changes = self._configuration.read_again()
+            # Certificates that cannot be used show only now.
+            prepared = self._upstreams.prepare(changes.settings)
         except FastmetaError as error:
             LOG.error("reload: nothing is taken up, what was read before stays in force: %s", error)
             return False
-        self._apply(changes.before, changes.settings)
+        self._configuration.take_up(changes)
+        self._apply(changes.before, changes.settings, prepared)
         if changes.needs_restart:
             LOG.warning(
                 "reload: needs a restart, and stays as it was until then: %s",
@@ -62,8 +65,8 @@ class Reloader:
         LOG.info("reload: taken up: %s", ", ".join(changes.taken_up) or "nothing, all is as it was")
         return bool(changes.taken_up)
 
-    def _apply(self, before: Settings, settings: Settings) -> None:
-        if settings.core != before.core:
+    def _apply(self, before: Settings, settings: Settings, prepared: Prepared) -> None:
+        if (settings.core, len(settings.upstreams)) != (before.core, len(before.upstreams)):
             self._core.set_settings(self._core_settings(settings))
         self._resolver.set_times(
             identity_ttl=settings.identity_ttl,
@@ -71,13 +74,11 @@ class Reloader:
             lookup_timeout=settings.lookup_timeout,
             park_timeout=settings.park_timeout,
         )
-        if settings.secret != before.secret:
+        if (settings.secret, settings.next_secret) != (before.secret, before.next_secret):
             # The core's identities hold signatures: they are made anew.
-            self._core.set_secret(settings.secret)
+            self._core.set_secret(settings.secret, settings.next_secret)
             self._resolver.revoke_all()
-        where = settings.nova_metadata_host, settings.nova_metadata_port
-        if where != (before.nova_metadata_host, before.nova_metadata_port):
-            # After the secret: whoever is there never sees a signature made with the old one.
-            self._upstream.move(*where)
+        # After the secrets: whoever is there never sees a signature made with an old one.
+        self._upstreams.take(prepared)
         if settings.debug != before.debug:
             logging.getLogger(None).logger.setLevel(logging.DEBUG if settings.debug else logging.INFO)

@@ -11,6 +11,10 @@ from fastmeta.conf import list_opts
 from fastmeta.conf.options import FASTMETA_GROUP, RATE_LIMIT_GROUP
 from fastmeta.conf.settings import Settings, config_files
 
+_ONE_UPSTREAM = ("nova_metadata_host", "nova_metadata_port", "nova_metadata_protocol")
+_CLIENT = ("nova_client_cert", "nova_client_priv_key")
+_TLS = ("auth_ca_cert", "nova_metadata_insecure", *_CLIENT)
+
 REQUESTS_OF_A_BOOT = 29
 """That cloud-init makes, of OpenStack's and EC2's metadata together, in a second or two."""
 
@@ -37,6 +41,7 @@ def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
             "metadata_proxy_shared_secret is empty: whoever reaches Nova's metadata API can ask in any "
             "instance's name"
         )
+    yield from _doubts_of_upstreams(conf, settings)
     for narrow, wide, who in _NARROWER:
         there, what = core[wide], wide
         if settings.loops > 1 and wide in _DIVIDED:
@@ -55,6 +60,11 @@ def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
             f"[fastmeta] park_timeout ({settings.park_timeout:g}) is not below the {CLIENT_PATIENCE:g} s that "
             "cloud-init waits: it gives up before it is answered"
         )
+    if core["second_try_after_ms"] >= core["upstream_timeout_ms"]:
+        yield (
+            f"[fastmeta] second_try_after ({core['second_try_after_ms'] / 1000:g}) has no effect: "
+            f"upstream_timeout ({core['upstream_timeout_ms'] / 1000:g}) is not more; 0 says that there is to be none"
+        )
     # Cloud-init before 25.1 takes the first 429 for final: its instance then has no metadata at all.
     smallest = min(core["base_limit"], core["burst_limit"])
     if core["rate_versions"] and smallest < REQUESTS_OF_A_BOOT:
@@ -65,6 +75,37 @@ def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
         )
     for path in config_files(conf):
         yield from _strange_options(path)
+
+
+def _doubts_of_upstreams(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
+    if conf.fastmeta.upstreams:
+        for name in _ONE_UPSTREAM:
+            if _is_given(conf, name):
+                yield f"{name} has no effect: [fastmeta] upstreams says where Nova's metadata API is"
+    tls = settings.tls
+    given = [name for name in _TLS if conf[name]]
+    if tls is None:
+        for name in given:
+            yield f"{name} has no effect: no upstream is https, what guests get is sent in the clear"
+        given = []
+    elif tls.insecure:
+        yield (
+            "nova_metadata_insecure is true: any certificate is taken for Nova's, so whoever is on the way can read "
+            "and change what guests get; right is false, with auth_ca_cert"
+        )
+        if conf.auth_ca_cert:
+            yield "auth_ca_cert has no effect: nova_metadata_insecure is true"
+    for name, other in (_CLIENT, _CLIENT[::-1]):
+        if name in given and other not in given:
+            yield f"{name} has no effect without {other}: no certificate of ours is shown to Nova's metadata API"
+    if conf.fastmeta.next_shared_secret and settings.next_secret is None:
+        yield "[fastmeta] next_shared_secret has no effect: it equals metadata_proxy_shared_secret; take it out"
+
+
+def _is_given(conf: cfg.ConfigOpts, name: str) -> bool:
+    """Whether an option of [DEFAULT] is in a file, also with its default's value."""
+    location = conf.get_location(name)
+    return location is not None and location.location.is_user_controlled
 
 
 def _strange_options(path: str) -> Iterator[str]:

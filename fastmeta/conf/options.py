@@ -20,9 +20,9 @@ NEUTRON_OPTS: tuple[cfg.Opt, ...] = (
         "nova_metadata_host",
         default="127.0.0.1",
         deprecated_opts=[cfg.DeprecatedOpt("nova_metadata_ip", group="DEFAULT")],
-        help="Name or IP address of Nova's metadata API. A name is resolved at start, and again when the "
-        "API is away; of several addresses the first that answers is used. As long as a name cannot be "
-        "resolved every guest waits, and then gets 503.",
+        help="Name or IP address of Nova's metadata API. A name is resolved at start, again every minute, and "
+        "when the API is away; all of its addresses are used at once, each as a server of its own. As long as a "
+        "name cannot be resolved every guest waits, and then gets 503. For several Novas: [fastmeta] upstreams.",
     ),
     cfg.Opt(
         "nova_metadata_port",
@@ -33,11 +33,35 @@ NEUTRON_OPTS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt(
         "nova_metadata_protocol",
         default="http",
-        choices=[
-            ("http", "without encryption"),
-            ("https", "not there yet: fastmeta refuses to start with it"),
-        ],
+        choices=[("http", "without encryption"), ("https", "TLS 1.2 or later")],
         help="How Nova's metadata API is spoken to.",
+    ),
+    cfg.StrOpt(
+        "auth_ca_cert",
+        metavar="FILE",
+        help="For https: the certificates (PEM) of the authorities that may have issued that of Nova's metadata "
+        "API. Not set: those that OpenSSL takes for the system's (Neutron's agent uses the ones of its "
+        "requests library). Like all files of certificates it is refused when group or others may write it, and "
+        "read again at a reload.",
+    ),
+    cfg.BoolOpt(
+        "nova_metadata_insecure",
+        default=False,
+        help="For https: takes any certificate; auth_ca_cert has no effect then. Whoever is on the way can read "
+        "and change what guests get. Taken with a warning.",
+    ),
+    cfg.StrOpt(
+        "nova_client_cert",
+        default="",
+        metavar="FILE",
+        help="For https: our own certificate (PEM, with those between it and its authority behind it), for a "
+        "metadata API that asks for one. Has an effect only when nova_client_priv_key is given, too.",
+    ),
+    cfg.StrOpt(
+        "nova_client_priv_key",
+        default="",
+        metavar="FILE",
+        help="For https: the private key of nova_client_cert (PEM, not encrypted).",
     ),
     cfg.StrOpt(
         "metadata_proxy_shared_secret",
@@ -62,6 +86,23 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "link-local address needs its interface: [fe80::a9fe:a9fe%tap0]:80. A namespace that is not there "
         "yet is waited for. Who gets to an address that is given here is believed to be in that network: "
         "make sure that nobody else can.",
+    ),
+    cfg.ListOpt(
+        "upstreams",
+        default=[],
+        metavar="URL,...",
+        help="Several places of Nova's metadata API, up to 16: http://<host>[:<tcp port>], https://<host>[:<tcp "
+        "port>] (80 and 443 when it is left out, IPv6 in brackets) or unix:/<path>. A request goes to the one that "
+        "has the fewest in progress; one that does not answer rests, and the others serve. Not set: the one that "
+        "nova_metadata_host, nova_metadata_port and nova_metadata_protocol name, which have no effect otherwise.",
+    ),
+    cfg.StrOpt(
+        "next_shared_secret",
+        default="",
+        secret=True,
+        help="For a change of the secret without an outage: the one that will be metadata_proxy_shared_secret. A "
+        "GET or HEAD that Nova answers with 403 is sent once more, signed with it; if Nova takes that, it gets "
+        "this signature from then on. Empty: there is none.",
     ),
     cfg.StrOpt(
         "lookup",
@@ -148,7 +189,16 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "connect_timeout",
         type=Seconds(0.1, 60),
         default=3.0,
-        help="Seconds that a connection to Nova's metadata API may take; the next address is tried then.",
+        help="Seconds that a connection to Nova's metadata API may take, TLS included; another server is tried "
+        "then.",
+    ),
+    cfg.Opt(
+        "second_try_after",
+        type=Seconds(0, 600),
+        default=3.0,
+        help="Seconds after which a GET or HEAD that Nova has not begun to answer is sent to another server as "
+        "well; the first answer counts. At most a tenth of the requests in progress are sent twice at a time. "
+        "0: never. Without a second server it has no effect.",
     ),
     cfg.Opt(
         "keepalive_timeout",
@@ -249,9 +299,16 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "max_upstream_connections",
         type=Whole(1, 65536, "number"),
         default=256,
-        help="Connections to Nova's metadata API at once, and so requests in progress there. More than it has "
-        "workers only fills its queue. Networks and routers, and the addresses in each, get them in turns; one "
-        "alone may have three quarters of them, one address a fifth.",
+        help="Connections to each address of each upstream at once, and so requests in progress there. More than "
+        "it has workers only fills its queue. Networks and routers, and the addresses in each, get them in turns; "
+        "one alone may have three quarters of them, one address a fifth.",
+    ),
+    cfg.Opt(
+        "warm_connections",
+        type=Whole(0, 64, "number"),
+        default=2,
+        help="Connections that are opened to each address of each upstream when it becomes known, before there is "
+        "a request.",
     ),
     cfg.BoolOpt(
         "access_log",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from oslo_config import cfg
@@ -37,19 +37,22 @@ class Changes:
     """What reading again has found. settings: to be in force from now on; before: those until now.
 
     taken_up: the options that are different in them, with their values, if these may be shown. needs_restart:
-    the options that are different in the files only.
+    the options that are different in the files only. doubts: about settings.
     """
 
     settings: Settings
     before: Settings
     taken_up: tuple[str, ...]
     needs_restart: tuple[str, ...]
+    doubts: tuple[str, ...]
+    values: Mapping[str, Any] = field(repr=False)
+    """Of all options, as they are in force then."""
 
 
 class RunningConfiguration:
     """conf: as it was read first; load_again reads the same files once more.
 
-    Raises ConfigError, UnsafeFileError: when it is made, and in read_again(), which then has changed nothing.
+    Raises ConfigError, UnsafeFileError: when it is made, and in read_again().
     """
 
     def __init__(self, conf: cfg.ConfigOpts, load_again: Callable[[], cfg.ConfigOpts]) -> None:
@@ -57,25 +60,45 @@ class RunningConfiguration:
         self.settings = Settings.from_conf(conf)
         """Those in force."""
         self.doubts = tuple(doubts(conf, self.settings))
-        self._values = dict(_values(conf))
+        self._values: Mapping[str, Any] = dict(_values(conf))
 
     def read_again(self) -> Changes:
-        """All or nothing. What needs a restart stays as it was, and is found different the next time, too."""
+        """Changes nothing before take_up(). What needs a restart stays as it was, and is found different the next
+        time, too."""
         conf = self._load_again()
         settings = Settings.from_conf(conf)
         values = dict(_values(conf))
         different = [name for name, value in values.items() if value != self._values[name]]
         fixed = [name for name in different if name not in FREE]
-        changes = Changes(
-            settings=replace(settings, **{name: getattr(self.settings, name) for name in FIXED}),
+        taken_up = [_with_value(name, values[name]) for name in different if name in FREE]
+        taken_up += [
+            f"the content of {name}"
+            for name in _other_content(self.settings, settings)
+            if name not in different
+        ]
+        settings = replace(settings, **{name: getattr(self.settings, name) for name in FIXED})
+        return Changes(
+            settings=settings,
             before=self.settings,
-            taken_up=tuple(_with_value(name, values[name]) for name in different if name in FREE),
+            taken_up=tuple(taken_up),
             needs_restart=tuple(fixed),
+            doubts=tuple(doubts(conf, settings)),
+            values=values | {name: self._values[name] for name in fixed},
         )
-        self.doubts = tuple(doubts(conf, changes.settings))
+
+    def take_up(self, changes: Changes) -> None:
+        """They are in force from now on."""
         self.settings = changes.settings
-        self._values = values | {name: self._values[name] for name in fixed}
-        return changes
+        self.doubts = changes.doubts
+        self._values = changes.values
+
+
+def _other_content(before: Settings, after: Settings) -> Iterator[str]:
+    """Options whose files have another content now. Files that were not looked at before are no news."""
+    if before.tls is not None and after.tls is not None:
+        for name, digest in after.tls.content.items():
+            if before.tls.content.get(name, digest) != digest:
+                yield name
 
 
 def _with_value(name: str, value: Any) -> str:

@@ -16,6 +16,8 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from fastmeta import conf as fastmeta_conf
+from fastmeta.conf.tls import TlsOptions, read_tls_options
+from fastmeta.conf.upstreams import UpstreamSpec, parse_upstreams, upstream_at
 from fastmeta.exceptions import ConfigError
 from fastmeta.models import ListenSpec, ScopeKind
 from fastmeta.trusted_files import read_trusted_file
@@ -35,6 +37,7 @@ _CORE_TIMES = (
     "keepalive_timeout",
     "answer_timeout",
     "connect_timeout",
+    "second_try_after",
 )
 # Options that are settings of the core, by their names there.
 _CORE_NUMBERS = {
@@ -51,6 +54,7 @@ _CORE_NUMBERS = {
         "max_target",
         "max_body",
         "max_upstream_connections",
+        "warm_connections",
     )
 } | {"max_gathered": "max_gathered_bodies"}
 
@@ -61,12 +65,15 @@ _PREFIXES = {"qdhcp-": ScopeKind.NETWORK, "ovnmeta-": ScopeKind.NETWORK, "qroute
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that an operator decides, checked. Times are seconds. The secret does not show in its
-    repr."""
+    """Everything that an operator decides, checked. Times are seconds. Secrets do not show in its repr.
 
-    nova_metadata_host: str
-    nova_metadata_port: int
+    next_secret: None when there is none that could be another. tls: None when no upstream wants it.
+    """
+
+    upstreams: tuple[UpstreamSpec, ...]
+    tls: TlsOptions | None
     secret: bytes = field(repr=False)
+    next_secret: bytes | None = field(repr=False)
     listen: tuple[ListenSpec, ...]
     lookup: str
     ports_file: str
@@ -83,15 +90,13 @@ class Settings:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Settings:
-        """Raises ConfigError, UnsafeFileError. Takes the secret for bytes in UTF-8, as Nova does."""
+        """Raises ConfigError, UnsafeFileError. Takes secrets for bytes in UTF-8, as Nova does."""
         _check_files(conf)
         reader = _Reader(conf)
         listen = _listen(reader.own("listen"))
-        if reader.default("nova_metadata_protocol") == "https":
-            raise ConfigError(
-                "nova_metadata_protocol = https: TLS to Nova's metadata API is not there yet; right is "
-                "http, over a network that only Nova and Neutron are in"
-            )
+        upstreams = _upstreams(reader)
+        secret = reader.default("metadata_proxy_shared_secret").encode()
+        next_secret = reader.own("next_shared_secret").encode()
         lookup_timeout = reader.own("lookup_timeout")
         identity_ttl = reader.own("identity_ttl")
         if identity_ttl <= lookup_timeout:
@@ -114,9 +119,10 @@ class Settings:
         core |= _rate_limits(reader)
         core["access_log"] = int(reader.own("access_log"))
         return cls(
-            nova_metadata_host=reader.default("nova_metadata_host"),
-            nova_metadata_port=reader.default("nova_metadata_port"),
-            secret=reader.default("metadata_proxy_shared_secret").encode(),
+            upstreams=upstreams,
+            tls=_tls(reader) if any(spec.scheme == "https" for spec in upstreams) else None,
+            secret=secret,
+            next_secret=next_secret if next_secret not in (b"", secret) else None,
             listen=listen,
             lookup=lookup,
             ports_file=ports_file,
@@ -214,6 +220,32 @@ def _rate_limits(reader: _Reader) -> dict[str, int]:
         "burst_window_ms": reader.rate_limiting("burst_window_duration") * 1000,
         "burst_limit": reader.rate_limiting("burst_query_rate_limit"),
     }
+
+
+def _upstreams(reader: _Reader) -> tuple[UpstreamSpec, ...]:
+    """The list, or the one upstream of Neutron's own options."""
+    texts = reader.own("upstreams")
+    if texts:
+        return parse_upstreams(texts)
+    try:
+        return (
+            upstream_at(
+                reader.default("nova_metadata_protocol"),
+                reader.default("nova_metadata_host"),
+                reader.default("nova_metadata_port"),
+            ),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"nova_metadata_host: {error}") from None
+
+
+def _tls(reader: _Reader) -> TlsOptions:
+    return read_tls_options(
+        ca_file=reader.default("auth_ca_cert"),
+        insecure=reader.default("nova_metadata_insecure"),
+        certificate=reader.default("nova_client_cert"),
+        private_key=reader.default("nova_client_priv_key"),
+    )
 
 
 def _listen(texts: Sequence[str]) -> tuple[ListenSpec, ...]:

@@ -63,8 +63,8 @@ class Setting:
         self.agents: list[Agent] = []
         self.upstreams: list[Upstream] = []
 
-    def upstream(self, *, listening: bool = True) -> Upstream:
-        upstream = self.stack.enter_context(Upstream(SECRET, listening=listening))
+    def upstream(self, *, listening: bool = True, path: str = "") -> Upstream:
+        upstream = self.stack.enter_context(Upstream(SECRET, listening=listening, path=path))
         self.upstreams.append(upstream)
         return upstream
 

@@ -97,13 +97,6 @@ def test_a_tcp_port_in_use(private_folder: Path) -> None:
     assert f"ss -ltnp 'sport = :{tcp_port}'" in line
 
 
-def test_https_is_refused_plainly(private_folder: Path) -> None:
-    line = refused(private_folder, f"listen = {PLACE}", default="nova_metadata_protocol = https")
-    assert (
-        "nova_metadata_protocol = https: TLS to Nova's metadata API is not there yet; right is http" in line
-    )
-
-
 @pytest.mark.parametrize("ports", ["", "garbage", "[]", '{"ports": [1]}', '{"ports": [{}]}', "[" * 100_000])
 def test_garbage_as_ports_file(private_folder: Path, ports: str) -> None:
     line = refused(private_folder, f"listen = {PLACE}", ports=ports)
@@ -159,4 +152,4 @@ def test_a_metadata_api_whose_name_cannot_be_resolved(own_setting: Setting, lab:
     answer = guest.ask("/unresolved")
     assert answer.status == 503
     assert 1 <= int(answer.values("retry-after")[0]) <= 3
-    agent.until_logged("nova_metadata_host nova.invalid cannot be resolved")
+    agent.until_logged("the name nova.invalid of Nova's metadata API cannot be resolved")

@@ -192,7 +192,7 @@ def test_the_metadata_api_gets_a_name(served: Served) -> None:
     served.upstream.scripts["named"] = named
     assert ask_all(served, "/named") == [200] * len(served.guests)
     served.agent.reload(default={"nova_metadata_host": "localhost"})
-    served.agent.until_logged("Nova's metadata API: localhost:")
+    served.agent.until_logged("Nova's metadata API: http://localhost:")
     assert ask_all(served, "/named") == [200] * len(served.guests)
     assert hosts == {f"{name}:{served.upstream.tcp_port}" for name in ("127.0.0.1", "localhost")}
     served.upstream.wrong.clear()  # it knows itself by address only

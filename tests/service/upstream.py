@@ -90,6 +90,9 @@ class Exchange:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
+    def signed_with(self, secret: str) -> bool:
+        return self.request.value("x-instance-id-signature") == signature(secret, self.request.instance)
+
     def gone(self, seconds: float) -> bool:
         """Whether the other side ends the connection within this time, or sends something."""
         poll = select.poll()
@@ -107,7 +110,8 @@ class Upstream:
     The first part of a target's path names the script that answers; others get a whole answer at once.
     """
 
-    def __init__(self, secret: str, *, listening: bool = True) -> None:
+    def __init__(self, secret: str, *, listening: bool = True, path: str = "") -> None:
+        """path: of a unix socket; else it is on a TCP port of loopback."""
         self.secrets = {secret}
         """Each of them makes good signatures."""
         self.scripts: dict[str, Script] = {}
@@ -118,9 +122,12 @@ class Upstream:
         self._open: dict[int, socket.socket] = {}
         self._threads: list[threading.Thread] = []
         self._connections = 0
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self.tcp_port: int = self._listener.getsockname()[1]
+        self._listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
+        self._listener.bind(path or ("127.0.0.1", 0))
+        self.tcp_port: int = 0 if path else self._listener.getsockname()[1]
+        self.url = f"unix:{path}" if path else f"http://127.0.0.1:{self.tcp_port}"
+        self.host = "localhost" if path else f"127.0.0.1:{self.tcp_port}"
+        """The value of the Host header by which it is asked."""
         self._closing = False
         self._listening = False
         if listening:
@@ -178,7 +185,8 @@ class Upstream:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if connection.family == socket.AF_INET:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._connections += 1
                 number = self._connections
@@ -243,7 +251,7 @@ class Upstream:
                 return
         if len(request.values("content-length")) > 1 or request.values("transfer-encoding"):
             self.wrong.append(f"ambiguous framing: {request.head!r}")
-        if request.value("host") != f"127.0.0.1:{self.tcp_port}":
+        if request.value("host") != self.host:
             self.wrong.append(f"Host is not ours: {request.head!r}")
         signatures = [signature(secret, request.instance) for secret in self.secrets]
         if request.value("x-instance-id-signature") not in signatures:

@@ -333,7 +333,7 @@ def test_upstream_that_is_away_is_named(start: Start) -> None:
     tcp_port = free_tcp_port()
     agent = start(default=f"nova_metadata_port = {tcp_port}", fastmeta="park_timeout = 0.3")
     assert agent.get()[0] == 503
-    assert "ECONNREFUSED" in agent.until_logged(f"Nova's metadata API 127.0.0.1:{tcp_port} is away")
+    assert "ECONNREFUSED" in agent.until_logged(f"Nova's metadata API http://127.0.0.1:{tcp_port} is away")
 
 
 class DeadLoop:

@@ -48,6 +48,8 @@ def test_the_defaults_are_meant(tmp_path: Path) -> None:
         ("max_parked = 100", "max_parked_per_scope (2048) is not below max_parked (100)"),
         ("max_parked_per_address = 2048", "max_parked_per_address (2048) is not below"),
         ("max_target = 9000", "max_target (9000) has no effect: max_head (8192) is less"),
+        ("second_try_after = 60", "second_try_after (60) has no effect: upstream_timeout (60) is not more"),
+        ("next_shared_secret = s3cret", "next_shared_secret has no effect: it equals metadata_proxy_"),
         ("park_timeout = 20", "park_timeout (20) is not below the 10 s that cloud-init waits"),
         (
             "max_conections = 5",
@@ -88,3 +90,50 @@ def test_values_are_not_shown(tmp_path: Path) -> None:
 
 def test_options_may_be_written_with_hyphens(tmp_path: Path) -> None:
     assert doubts_about(tmp_path, "max-head = 5000") == []
+
+
+HTTPS = "nova_metadata_protocol = https"
+
+
+@pytest.mark.parametrize(
+    ("default", "fastmeta", "texts"),
+    [
+        (HTTPS, "", []),
+        ("nova_metadata_insecure = false", "", []),
+        ("", "upstreams = http://nova", []),
+        ("", "second_try_after = 0", []),
+        ("", "next_shared_secret = other", []),
+        (f"{HTTPS}\nnova_metadata_insecure = true", "", ["nova_metadata_insecure is true: any"]),
+        (
+            f"{HTTPS}\nnova_metadata_insecure = true\nauth_ca_cert = /nowhere",
+            "",
+            ["nova_metadata_insecure is true", "auth_ca_cert has no effect: nova_metadata_insecure is true"],
+        ),
+        ("nova_metadata_insecure = true", "", ["nova_metadata_insecure has no effect: no upstream is https"]),
+        (
+            "auth_ca_cert = /nowhere\nnova_client_cert = /nowhere",
+            "upstreams = http://nova",
+            ["auth_ca_cert has no effect: no", "nova_client_cert has no effect: no"],
+        ),
+        (
+            f"{HTTPS}\nnova_client_cert = /nowhere",
+            "",
+            ["nova_client_cert has no effect without nova_client_priv_key"],
+        ),
+        (
+            f"{HTTPS}\nnova_client_priv_key = /nowhere",
+            "",
+            ["nova_client_priv_key has no effect without nova_client_cert"],
+        ),
+        (
+            "nova_metadata_ip = 127.0.0.1\nnova_metadata_port = 8775\nnova_metadata_protocol = http",
+            "upstreams = http://nova",
+            [f"nova_metadata_{name} has no effect: [fastmeta] ups" for name in ("host", "port", "protocol")],
+        ),
+    ],
+)
+def test_doubts_about_upstreams(tmp_path: Path, default: str, fastmeta: str, texts: list[str]) -> None:
+    doubts = doubts_about(tmp_path, fastmeta, default)
+    assert len(doubts) == len(texts), doubts
+    for doubt, text in zip(doubts, texts, strict=True):
+        assert doubt.startswith(text)

@@ -45,16 +45,47 @@ class Core:
         return events
 
 
+class Names:
+    """So many servers, numbered from 1; who is away is told to both."""
+
+    def __init__(self, told: list[Any], servers: int) -> None:
+        self.told = told
+        self.servers = servers
+        self.gone: set[int] = set()
+
+    def __len__(self) -> int:
+        return self.servers
+
+    def text(self, number: int) -> str:
+        return f"http://nova.example.org:8775 (192.0.2.{number})"
+
+    def others(self, number: int) -> int:
+        return len(set(range(1, self.servers + 1)) - self.gone - {number})
+
+    def away(self, number: int) -> None:
+        self.told.append(("away", number))
+        self.gone.add(number)
+
+    def back(self, number: int) -> None:
+        self.told.append(("back", number))
+        self.gone.discard(number)
+
+
+def problem(
+    code: int, number: int = 0, *, scope: int = 0, listener: int = 0, upstream: int = 0
+) -> tuple[Any, ...]:
+    return (_core.EVENT_PROBLEM, code, number, scope, listener, b"", upstream)
+
+
 class Reader:
-    def __init__(self, *events: tuple[Any, ...]) -> None:
+    def __init__(self, *events: tuple[Any, ...], servers: int = 1) -> None:
         self.core = Core(*events)
         self.told: list[Any] = []
         self.reader = EventReader(
             self.core,
             scopes=SCOPES,
-            upstream="nova.example.org:8775",
+            upstreams=Names(self.told, servers),
             on_miss=lambda *miss: self.told.append(("miss", *miss)),
-            on_upstream_away=lambda: self.told.append("away"),
             on_listener_closed=lambda listener: self.told.append(("closed", listener)) or f"place {listener}",
             place=lambda listener: f"place {listener}" if listener == 7 else None,
         )
@@ -122,23 +153,24 @@ def test_every_problem_has_a_text_that_helps(caplog: pytest.LogCaptureFixture) -
     assert len(codes) > 10
     for name, code in codes.items():
         caplog.clear()
-        Reader().read((_core.EVENT_PROBLEM, code, 0, 0, 0, b""))
+        Reader(servers=2).read(problem(code, upstream=1))
         assert "of the core (" not in caplog.text, name
         assert f"problem {code} of the core" not in caplog.text, name
-        if name.startswith("PROBLEM_UPSTREAM"):
+        assert len(caplog.records) == 1, name
+        if name.startswith("PROBLEM_UPSTREAM") and name != "PROBLEM_UPSTREAM_SOME_BACK":
             assert "nova.example.org:8775" in caplog.text, name
 
 
 def test_unknown_problem_is_said_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    Reader().read((_core.EVENT_PROBLEM, 4711, 0, 0, 0, b""))
+    Reader().read(problem(4711))
     assert "problem 4711 of the core" in caplog.text
 
 
 def test_problem_says_where_and_why(caplog: pytest.LogCaptureFixture) -> None:
     reader = Reader()
     reader.read(
-        (_core.EVENT_PROBLEM, _core.PROBLEM_ACCEPT, errno.ECONNABORTED, 1, 7, b""),
-        (_core.EVENT_PROBLEM, _core.PROBLEM_ACCEPT, 0, 1, 0, b""),
+        problem(_core.PROBLEM_ACCEPT, errno.ECONNABORTED, scope=1, listener=7),
+        problem(_core.PROBLEM_ACCEPT, scope=1),
     )
     assert "ECONNABORTED" in caplog.messages[0]
     assert "[place 7]" in caplog.messages[0]
@@ -148,15 +180,87 @@ def test_problem_says_where_and_why(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_same_problem_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     reader = Reader()
     for _ in range(50):
-        reader.read((_core.EVENT_PROBLEM, _core.PROBLEM_PARKED_FULL, 0, 0, 0, b""))
+        reader.read(problem(_core.PROBLEM_PARKED_FULL))
     assert len(caplog.records) == 1
 
 
 def test_an_upstream_that_goes_comes_and_goes_is_news_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """With one server, what is said of all of them is not said besides."""
     reader = Reader()
-    away = (_core.EVENT_PROBLEM, _core.PROBLEM_UPSTREAM_AWAY, errno.ECONNREFUSED, 0, 0, b"")
-    back = (_core.EVENT_PROBLEM, _core.PROBLEM_UPSTREAM_BACK, 0, 0, 0, b"")
-    reader.read(away, away, back, away, back)
-    assert [record.levelno for record in caplog.records].count(logging.ERROR) == 2
-    assert [record.levelno for record in caplog.records].count(logging.INFO) == 2
-    assert reader.told.count("away") == 3
+    away = problem(_core.PROBLEM_UPSTREAM_AWAY, errno.ECONNREFUSED, upstream=1)
+    back = problem(_core.PROBLEM_UPSTREAM_BACK, upstream=1)
+    reader.read(
+        away, problem(_core.PROBLEM_UPSTREAM_ALL_AWAY), away, back, problem(_core.PROBLEM_UPSTREAM_SOME_BACK)
+    )
+    reader.read(away, back)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.INFO] * 2
+    assert "(192.0.2.1) is away, guests wait up to park_timeout" in caplog.messages[0]
+    assert caplog.messages[0].endswith(": Connection refused (ECONNREFUSED)")
+    assert caplog.messages[1].endswith("(192.0.2.1) answers again")
+    one = [("away", 1), ("away", 1), ("back", 1), ("away", 1), ("back", 1)]
+    assert [told for told in reader.told if told != ("away", 0)] == one
+
+
+def test_one_of_several_servers(caplog: pytest.LogCaptureFixture) -> None:
+    """Who is told by name: that others serve as long as there are any, that guests wait when there are none. Each
+    server's coming and going is news, also when another one's has just been said."""
+    reader = Reader(servers=2)
+    first, second = (problem(_core.PROBLEM_UPSTREAM_AWAY, errno.ECONNREFUSED, upstream=n) for n in (1, 2))
+    all_away, some_back = (
+        problem(_core.PROBLEM_UPSTREAM_ALL_AWAY),
+        problem(_core.PROBLEM_UPSTREAM_SOME_BACK, upstream=2),
+    )
+    for _ in range(2):
+        reader.read(first, second, all_away, some_back)
+        reader.read(*(problem(_core.PROBLEM_UPSTREAM_BACK, upstream=n) for n in (2, 1)))
+    assert [record.levelname for record in caplog.records] == [
+        "WARNING",
+        "WARNING",
+        "ERROR",
+        "INFO",
+        "INFO",
+        "INFO",
+    ] * 2
+    texts = caplog.messages
+    assert texts[0].endswith("(192.0.2.1) is away, others serve: Connection refused (ECONNREFUSED)")
+    assert texts[1].endswith("(192.0.2.2) is away: Connection refused (ECONNREFUSED)")
+    assert texts[2].startswith("all servers of Nova's metadata API are away (")
+    assert "guests wait up to park_timeout" in texts[2]
+    assert texts[3] == "a server of Nova's metadata API answers again, guests are served"
+    assert ("away", 0) in reader.told
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (10, "look at the clocks"),
+        (20, "auth_ca_cert must be"),
+        (62, "it must be for the name"),
+        (1, "look at the certificate there, and at auth_ca_cert"),
+    ],
+)
+def test_a_certificate(caplog: pytest.LogCaptureFixture, error: int, advice: str) -> None:
+    """What is wrong with it, and where to look. The number is none of errno's."""
+    Reader().read(problem(_core.PROBLEM_UPSTREAM_CERTIFICATE, error, upstream=1))
+    text = _core.certificate_error_text(error)
+    assert f"(192.0.2.1) is not accepted, nothing is sent there: {text} ({error}); {advice}" in caplog.text
+    assert "(E" not in caplog.text
+
+
+def test_tls_that_cannot_begin(caplog: pytest.LogCaptureFixture) -> None:
+    reader = Reader()
+    reader.read(
+        problem(_core.PROBLEM_UPSTREAM_TLS, upstream=1),
+        problem(_core.PROBLEM_UPSTREAM_TLS, 167772294, upstream=2),
+    )
+    assert "the connection was closed in the middle of it; does it speak TLS 1.2" in caplog.messages[0]
+    assert _core.tls_error_text(167772294) in caplog.messages[1]
+    assert "nova_client_cert" in caplog.messages[1]
+
+
+def test_the_next_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """Of each server once."""
+    reader = Reader(servers=2)
+    reader.read(*(problem(_core.PROBLEM_NEXT_SECRET, upstream=number) for number in (1, 2, 1, 2)))
+    assert ["(192.0.2.1) accepts next_shared_secret" in text for text in caplog.messages] == [True, False]
+    assert all("put it into metadata_proxy_shared_secret" in text for text in caplog.messages)

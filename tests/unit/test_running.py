@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmeta.conf.running import FIXED, FREE, OURS, RunningConfiguration, shown
+from fastmeta.conf.running import FIXED, FREE, OURS, Changes, RunningConfiguration, shown
 from fastmeta.conf.settings import load
 from fastmeta.exceptions import ConfigError, FastmetaError, UnsafeFileError
 
@@ -26,6 +26,11 @@ class Files:
         read = functools.partial(load, ["--config-file", str(self.path)], prog="fastmeta agent", version="0")
         self.configuration = RunningConfiguration(read(), read)
 
+    def read_again(self) -> Changes:
+        changes = self.configuration.read_again()
+        self.configuration.take_up(changes)
+        return changes
+
     def write(self, **options: str) -> None:
         self.options |= options
         sections: dict[str, list[str]] = {}
@@ -40,7 +45,7 @@ class Files:
 def test_nothing_is_different(tmp_path: Path) -> None:
     files = Files(tmp_path)
     before = files.configuration.settings
-    changes = files.configuration.read_again()
+    changes = files.read_again()
     assert (changes.taken_up, changes.needs_restart) == ((), ())
     assert changes.settings == changes.before == before == files.configuration.settings
 
@@ -48,6 +53,13 @@ def test_nothing_is_different(tmp_path: Path) -> None:
 OTHER_VALUES = {
     "nova_metadata_host": "nova.example.org",
     "nova_metadata_port": "1234",
+    "nova_metadata_protocol": "https",
+    "nova_metadata_insecure": "true",
+    "auth_ca_cert": "other.pem",
+    "nova_client_cert": "other.pem",
+    "nova_client_priv_key": "other.pem",
+    "[fastmeta] upstreams": "http://192.0.2.7,unix:/run/nova",
+    "[fastmeta] next_shared_secret": "n3xt",
     "metadata_proxy_shared_secret": "n3w",
     "debug": "true",
     "[fastmeta] identity_ttl": "20.0",
@@ -61,30 +73,49 @@ OTHER_VALUES = {
     for name, option in OURS.items()
     if type(option.type).__name__ in ("Seconds", "Whole")
     and name.rpartition(" ")[2]
-    not in ("identity_ttl", "negative_ttl", "lookup_timeout", "nova_metadata_port", "loops", "max_headers")
+    not in (
+        "identity_ttl",
+        "negative_ttl",
+        "lookup_timeout",
+        "nova_metadata_port",
+        "loops",
+        "max_headers",
+        "warm_connections",
+    )
 }
+OTHER_VALUES["[fastmeta] warm_connections"] = "3"
 OTHER_VALUES["[fastmeta] max_head"] = "300"
 OTHER_VALUES["[fastmeta] max_headers"] = "99"
 
 
 def test_every_free_option_is_tried() -> None:
-    assert set(OTHER_VALUES) == FREE - {"state_path", "nova_metadata_protocol"}
+    assert set(OTHER_VALUES) == FREE - {"state_path"}
     assert len(OTHER_VALUES) > 30
 
 
 @pytest.mark.parametrize("name", sorted(OTHER_VALUES))
 def test_an_option_that_is_taken_up(tmp_path: Path, name: str) -> None:
     """It is in the settings then, and is named with its value (but for the secret's)."""
-    base = {"[metadata_rate_limiting] rate_limit_enabled": "true"}
-    files = Files(tmp_path, **({} if name in base else base))
+    base = {"[metadata_rate_limiting] rate_limit_enabled": "true", "nova_metadata_protocol": "https"}
+    for option, file in {
+        "auth_ca_cert": "ca.pem",
+        "nova_client_cert": "our.pem",
+        "nova_client_priv_key": "our.key",
+    }.items():
+        base[option] = str(tmp_path / file)
+    for file in ("ca.pem", "our.pem", "our.key", "other.pem"):
+        (tmp_path / file).write_text(file)
+    base.pop(name, None)
+    files = Files(tmp_path, **base)
     before = files.configuration.settings
-    files.write(**{name: OTHER_VALUES[name]})
-    changes = files.configuration.read_again()
-    with_value = name if "secret" in name else f"{name} = {OTHER_VALUES[name]}"
+    value = OTHER_VALUES[name].replace("other.pem", f"{tmp_path}/other.pem")
+    files.write(**{name: value})
+    changes = files.read_again()
+    with_value = name if "secret" in name else f"{name} = {value}"
     assert (changes.taken_up, changes.needs_restart) == ((with_value,), ())
     assert changes.settings != before
     assert files.configuration.settings == changes.settings
-    assert files.configuration.read_again().taken_up == ()
+    assert files.read_again().taken_up == ()
 
 
 @pytest.mark.parametrize(
@@ -104,16 +135,16 @@ def test_an_option_that_needs_a_restart(tmp_path: Path, name: str, value: str) -
     before = files.configuration.settings
     first = dict(files.options)
     files.write(**{name: value, "[fastmeta] identity_ttl": "11"})
-    changes = files.configuration.read_again()
+    changes = files.read_again()
     assert (changes.taken_up, changes.needs_restart) == (("[fastmeta] identity_ttl = 11.0",), (name,))
     assert changes.settings.identity_ttl == 11
     for fixed in FIXED:
         assert getattr(changes.settings, fixed) == getattr(before, fixed)
-    again = files.configuration.read_again()
+    again = files.read_again()
     assert (again.taken_up, again.needs_restart) == ((), (name,))
     files.options = first
     files.write(**{"[fastmeta] identity_ttl": "11"})
-    back = files.configuration.read_again()
+    back = files.read_again()
     assert (back.taken_up, back.needs_restart) == ((), ())
 
 
@@ -124,7 +155,8 @@ def test_an_option_that_needs_a_restart(tmp_path: Path, name: str, value: str) -
         ({"[fastmeta] identity_ttl": "1"}, ConfigError),
         ({"nova_metadata_port": "0"}, ConfigError),
         ({"metadata_proxy_shared_secret": "$nothing"}, ConfigError),
-        ({"nova_metadata_protocol": "https"}, ConfigError),
+        ({"nova_metadata_protocol": "https", "auth_ca_cert": "/nowhere/ca.pem"}, ConfigError),
+        ({"[fastmeta] upstreams": "http://a/b"}, ConfigError),
         ({"debug": "perhaps"}, ConfigError),
         ({"use_syslog": "perhaps"}, ConfigError),
         ({"[fastmeta] listen": "nowhere"}, ConfigError),
@@ -140,12 +172,12 @@ def test_what_is_invalid_changes_nothing(
     before = files.configuration.settings
     old = dict(files.options)
     files.write(**options, **{"[fastmeta] park_timeout": "7"})
-    with pytest.raises(error, match=next(iter(options)).rpartition(" ")[2]):
-        files.configuration.read_again()
+    with pytest.raises(error, match=next(reversed(options)).rpartition(" ")[2]):
+        files.read_again()
     assert files.configuration.settings is before
     files.options = old
     files.write(**{"[fastmeta] park_timeout": "7"})
-    assert files.configuration.read_again().taken_up == ("[fastmeta] park_timeout = 7.0",)
+    assert files.read_again().taken_up == ("[fastmeta] park_timeout = 7.0",)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -153,25 +185,63 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     before = files.configuration.settings
     files.path.chmod(0o666)
     with pytest.raises(UnsafeFileError):
-        files.configuration.read_again()
+        files.read_again()
     files.path.write_text("[DEFAULT]\nwhat is this\n")
     files.path.chmod(0o640)
     with pytest.raises(ConfigError, match=r"fastmeta\.conf:2: not a line"):
-        files.configuration.read_again()
+        files.read_again()
     files.path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not text"):
-        files.configuration.read_again()
+        files.read_again()
     files.path.unlink()
     with pytest.raises(ConfigError, match="Failed to find"):
-        files.configuration.read_again()
+        files.read_again()
     assert files.configuration.settings is before
+
+
+def test_nothing_is_in_force_before_it_is_taken_up(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    before = files.configuration.settings
+    files.write(metadata_proxy_shared_secret="", **{"[fastmeta] identity_ttl": "11"})
+    for _ in range(2):
+        changes = files.configuration.read_again()
+        assert changes.taken_up == ("metadata_proxy_shared_secret", "[fastmeta] identity_ttl = 11.0")
+        assert changes.doubts
+        assert (files.configuration.settings, files.configuration.doubts) == (before, ())
+    files.configuration.take_up(changes)
+    assert files.configuration.settings == changes.settings
+    assert files.configuration.doubts == changes.doubts
+
+
+def test_a_certificate_that_is_another(tmp_path: Path) -> None:
+    """Under the same name; only what is used is looked at."""
+    for name in ("ca.pem", "unused.pem"):
+        (tmp_path / name).write_text("first")
+    files = Files(
+        tmp_path,
+        nova_metadata_protocol="https",
+        auth_ca_cert=str(tmp_path / "ca.pem"),
+        nova_client_cert=str(tmp_path / "unused.pem"),
+    )
+    before = files.configuration.settings
+    (tmp_path / "unused.pem").write_text("second")
+    assert files.read_again().settings == before
+    (tmp_path / "ca.pem").write_text("second")
+    changes = files.read_again()
+    assert changes.taken_up == ("the content of auth_ca_cert",)
+    assert changes.settings != before
+    assert files.read_again().taken_up == ()
+    (tmp_path / "ca.pem").chmod(0o666)
+    with pytest.raises(UnsafeFileError, match=r"auth_ca_cert = .*/ca\.pem: mode 0666 lets .*chmod go-w"):
+        files.read_again()
 
 
 def test_no_value_of_the_secret_is_kept_where_it_shows(tmp_path: Path) -> None:
     files = Files(tmp_path)
-    files.write(metadata_proxy_shared_secret="n3w-s3cret")
-    changes = files.configuration.read_again()
+    files.write(metadata_proxy_shared_secret="n3w-s3cret", **{"[fastmeta] next_shared_secret": "n3xt-s3cret"})
+    changes = files.read_again()
     assert changes.settings.secret == b"n3w-s3cret"
+    assert changes.settings.next_secret == b"n3xt-s3cret"
     assert "s3cret" not in repr(changes) + repr(files.configuration)
 
 

@@ -15,6 +15,7 @@ from fastmeta.conf import list_opts
 from fastmeta.conf.options import FASTMETA_GROUP, FASTMETA_OPTS
 from fastmeta.conf.settings import Settings, load
 from fastmeta.conf.types import Seconds, Whole
+from fastmeta.conf.upstreams import MAX_HOST, UpstreamSpec
 from fastmeta.exceptions import ConfigError, UnsafeFileError
 
 NETWORK = "11111111-1111-4111-8111-111111111111"
@@ -36,9 +37,9 @@ def settings_of(
 
 def test_defaults(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
-    assert settings.nova_metadata_host == "127.0.0.1"
-    assert settings.nova_metadata_port == 8775
-    assert settings.secret == b"s3cret"
+    assert settings.upstreams == (UpstreamSpec("http", "127.0.0.1", 8775),)
+    assert settings.tls is None
+    assert (settings.secret, settings.next_secret) == (b"s3cret", None)
     assert [str(spec) for spec in settings.listen] == [LISTEN]
     assert settings.lookup == "static"
     assert settings.netns_dir == "/run/netns"
@@ -48,7 +49,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.core["upstream_timeout_ms"] == 60000
     assert settings.core["access_log"] == 0
     # What nobody sets is the core's own default, and every setting has the name that it has there.
-    assert settings.core == {name: _core.SETTINGS[name][0] for name in settings.core}
+    defaults = {name: _core.SETTINGS[name][0] for name in settings.core}
+    assert settings.core == defaults | {"warm_connections": 2}
 
 
 def test_values(tmp_path: Path) -> None:
@@ -62,8 +64,7 @@ def test_values(tmp_path: Path) -> None:
     )
     assert [spec.namespace for spec in settings.listen] == [None, f"qrouter-{OTHER}"]
     assert (settings.identity_ttl, settings.lookup_timeout) == (5.5, 0.5)
-    assert settings.nova_metadata_host == "nova.example.org"
-    assert settings.nova_metadata_port == 80
+    assert settings.upstreams == (UpstreamSpec("http", "nova.example.org", 80),)
     assert settings.core["access_log"] == 1
     assert settings.core["head_timeout_ms"] == 250
     assert [settings.core[f"max_{name}"] for name in ("connections", "parked", "upstream_connections")] == [
@@ -82,15 +83,63 @@ def test_later_files_win_and_neutrons_are_taken(tmp_path: Path) -> None:
     (tmp_path / "last.ini").write_text("[DEFAULT]\nnova_metadata_port = 2\n")
     argv = [f"--config-file={tmp_path / name}" for name in ("neutron.conf", "agent.ini", "last.ini")]
     settings = Settings.from_conf(load(argv, prog="fastmeta agent", version="0"))
-    assert (settings.nova_metadata_port, settings.ports_file) == (2, "/srv/ports.json")
+    assert (settings.upstreams[0].tcp_port, settings.ports_file) == (2, "/srv/ports.json")
 
 
 def test_old_name_of_the_host(tmp_path: Path) -> None:
-    assert settings_of(tmp_path, default="nova_metadata_ip = 192.0.2.1").nova_metadata_host == "192.0.2.1"
+    (spec,) = settings_of(tmp_path, default="nova_metadata_ip = 192.0.2.1").upstreams
+    assert spec.host == "192.0.2.1"
 
 
 def test_secret_is_not_shown(tmp_path: Path) -> None:
-    assert "s3cret" not in repr(settings_of(tmp_path))
+    assert "s3cret" not in repr(settings_of(tmp_path, "next_shared_secret = other-s3cret"))
+
+
+@pytest.mark.parametrize(
+    ("line", "next_secret"),
+    [
+        ("", None),
+        ("next_shared_secret =", None),
+        ("next_shared_secret = s3cret", None),
+        ("next_shared_secret = ä", "ä".encode()),
+    ],
+)
+def test_next_secret(tmp_path: Path, line: str, next_secret: bytes | None) -> None:
+    """None as well when it is the present one: there is nothing to be tried then."""
+    assert settings_of(tmp_path, line).next_secret == next_secret
+
+
+@pytest.mark.parametrize(
+    ("default", "spec"),
+    [
+        ("nova_metadata_host = 2001:DB8::1", UpstreamSpec("http", "2001:db8::1", 8775)),
+        ("nova_metadata_host = Nova\nnova_metadata_protocol = https", UpstreamSpec("https", "nova", 8775)),
+    ],
+)
+def test_the_upstream_of_neutrons_options(tmp_path: Path, default: str, spec: UpstreamSpec) -> None:
+    assert settings_of(tmp_path, default=default).upstreams == (spec,)
+
+
+def test_upstreams(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path, "upstreams = http://nova, https://192.0.2.1:8775,unix:/run/nova", "nova_metadata_port = 7"
+    )
+    assert [str(spec) for spec in settings.upstreams] == [
+        "http://nova",
+        "https://192.0.2.1:8775",
+        "unix:/run/nova",
+    ]
+    assert settings.tls is not None
+    assert settings_of(tmp_path, "upstreams =").upstreams == (UpstreamSpec("http", "127.0.0.1", 8775),)
+
+
+def test_name_that_is_too_long_for_a_header(tmp_path: Path) -> None:
+    long = ".".join(["a" * 49] * 5)
+    assert len(long) == MAX_HOST
+    assert settings_of(tmp_path, default=f"nova_metadata_host = {long}").upstreams[0].host == long
+    for longer in (f"{long[:-1]}.a", ".".join(["a" * 62] * 4)):
+        with pytest.raises(ConfigError, match="nova_metadata_host: the name has more than 249 characters"):
+            settings_of(tmp_path, default=f"nova_metadata_host = {longer}")
 
 
 def test_global_configuration_is_left_alone(tmp_path: Path) -> None:
@@ -145,7 +194,6 @@ def test_bad_nova_host(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize(
     ("default", "fastmeta", "text"),
     [
-        ("nova_metadata_protocol = https", "", "TLS to Nova's metadata API is not there yet"),
         ("nova_metadata_protocol = ftp", "", "nova_metadata_protocol: .*http.*https.*ftp"),
         ("", "lookup = rest", r"\[fastmeta\] lookup: .*static.*rest"),
         ("", "access_log = perhaps", r"\[fastmeta\] access_log: .*perhaps"),
@@ -156,6 +204,7 @@ def test_bad_nova_host(tmp_path: Path, value: str) -> None:
         ("", f"listen = {LISTEN}", "the same place is given already"),
         ("", f"listen = network:{OTHER}@127.0.0.1:8080", f"already, for network {NETWORK}"),
         ("", "listen = nonsense", "listen = 'nonsense': there is no @"),
+        ("", "upstreams = http://a,ftp://b", r"\[fastmeta\] upstreams, entry 'ftp://b': it begins with none"),
         ("", f"listen = network:{OTHER}@qdhcp-{NETWORK}/1.2.3.4:80", f"right is qdhcp-{OTHER}"),
         ("", f"listen = router:{OTHER}@qrouter-{NETWORK}/1.2.3.4:80", f"right is qrouter-{OTHER}"),
     ],
