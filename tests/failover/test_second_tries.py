@@ -1,4 +1,4 @@
-"""Second tries, counted by the core itself: a loop in this process before two servers that answer when they are told."""
+"""Second tries, counted by the core itself: a loop in this process, and two servers that answer when they are told."""
 
 from __future__ import annotations
 

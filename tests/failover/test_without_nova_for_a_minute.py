@@ -1,5 +1,5 @@
-"""Both servers are away for 60 s, with the defaults. Its fixture has begun that when the first test of this folder began,
-so that the others do not wait for it."""
+"""Both servers are away for 60 s, with the defaults. The fixture has begun that with the first test of this folder, so
+that the others do not wait for it."""
 
 from __future__ import annotations
 
