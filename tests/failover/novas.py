@@ -68,6 +68,8 @@ class Nova(Server):
         self.namespace = namespace
         self.journal = write_private(folder / f"{address}.journal", b"")
         self.process: subprocess.Popen[str] | None = None
+        self.started = False
+        """Ever."""
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +82,7 @@ class Nova(Server):
     def start(self) -> None:
         """Returns when it listens."""
         assert self.process is None
+        self.started = True
         plan = {
             "secret": SECRET,
             "address": self.address,

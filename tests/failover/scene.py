@@ -56,6 +56,8 @@ class Scene:
         # Nobody else has an address of this network, so nobody else can listen where a server of ours is to come back.
         self.network = f"127.{random.randrange(100, 250)}.{random.randrange(250)}"
         self.servers: list[Server] = []
+        self.told: list[Server] = []
+        """Those that the agent knows."""
         self.guests: list[GuestPlan] = []
         self.listen: list[str] = []
         self.ports: list[dict[str, Any]] = []
@@ -121,7 +123,7 @@ class Scene:
 
     def agent(self, servers: Sequence[Server] | None = None, **options: object) -> Agent:
         """servers: those that it is told of; all, if not given."""
-        told = list(self.servers if servers is None else servers)
+        self.told = told = list(self.servers if servers is None else servers)
         default = ["debug = false"]
         if len(told) == 1:
             default.append(f"nova_metadata_host = {told[0].address}")
@@ -153,10 +155,12 @@ class Scene:
         note: str = "",
         *,
         allowed: Callable[[Record], bool] = lambda record: False,
+        all_asked: bool = True,
     ) -> None:
         """Ends the load. What must hold: a GET or HEAD was answered with what is the guest's own, whatever happened;
         no guest got anything else; a POST was not carried out twice, and if it was not answered with its own, then
-        because its server went while it worked on it. allowed: failures of GET and HEAD that are right here.
+        because its server went while it worked on it. allowed: failures of GET and HEAD that are right here; all_asked:
+        each server that the agent was told of has been asked, so that its failure was one.
         """
         load.end()
         repeatable, posts = load.of(*REPEATABLE), load.of("POST")
@@ -166,6 +170,9 @@ class Scene:
         failed = [record for record in repeatable if record.error and not allowed(record)]
         assert not failed, f"{len(failed)} of {len(repeatable)}:\n" + shown(failed)
         novas = [server for server in self.servers if isinstance(server, Nova)]
+        if all_asked:
+            idle = [nova.url for nova in novas if nova in self.told and nova.started and not nova.opened()]
+            assert idle == [], f"never asked: {idle}"
         wrong = [text for nova in novas for text in nova.wrong()]
         assert wrong == [], wrong[:SHOWN]
         twice = {target: count for target, count in executions(novas, "POST").items() if count > 1}

@@ -67,6 +67,7 @@ def test_one_of_two_with_few_guests(scene: Scene) -> None:
     victim.go_on()
     load.until_asked(5)
     scene.judge(load, "one of two frozen for 5 s, three guests", f"{scene.repeats()} second tries")
+    assert scene.repeats() >= 1
 
 
 def test_the_only_one_for_5_s(scene: Scene) -> None:
@@ -117,6 +118,7 @@ def test_one_is_frozen_and_the_other_restarts(scene: Scene) -> None:
     victim.go_on()
     load.until_asked(5)
     scene.judge(load, "one frozen, the other away for 1 s meanwhile", f"{scene.repeats()} sent twice")
+    assert scene.repeats() >= 1
 
 
 def test_a_scope_that_floods_while_one_is_frozen(scene: Scene) -> None:
@@ -135,6 +137,7 @@ def test_a_scope_that_floods_while_one_is_frozen(scene: Scene) -> None:
     statuses = {record.status for record in flood.records}
     note = f"flood: {times(flood.records)}, statuses {sorted(statuses)}"
     scene.judge(others, "one of two frozen, one scope floods", note)
-    assert flood.strays == []
+    assert scene.repeats() >= 1
+    assert flood.strays == [], flood.strays[:10]
     assert sum(record.status == 200 for record in flood.records) > 1000
     assert max(record.took for record in others.records) < LIMIT
