@@ -1,0 +1,155 @@
+"""Second tries, counted by the core itself: a loop in this process, and two servers that answer when they are told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from fastmeta import _core
+
+from ..core.loop_kit import Guest, Rig, Upstream, answer, mark, nothing_left_behind, until
+from ..core.upstream_kit import Wire
+
+AFTER_MS = 300
+"""second_try_after_ms here."""
+
+
+class Held(Upstream):
+    """Answers nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        super().__init__(self.serve_held)
+
+    def serve_held(self, wire: Wire) -> None:
+        while (request := wire.read()) is not None:
+            assert self.gate.wait(20)
+            wire.send(answer(b"" if request.method == "HEAD" else mark(request)))
+
+
+class Pair:
+    """A loop before two servers."""
+
+    def __init__(self, **settings: int) -> None:
+        self.one, self.other = Held(), Held()
+        self.rig = Rig({"second_try_after_ms": AFTER_MS, **settings}, self.one)
+        self.rig.start()
+        addresses = [(server.host, server.tcp_port) for server in (self.one, self.other)]
+        self.rig.loop.set_upstream(addresses, "nova")
+
+    def end(self) -> None:
+        self.one.gate.set()
+        self.other.gate.set()
+        self.rig.end()
+        self.other.stop()
+
+    @property
+    def requests(self) -> int:
+        """That both have got."""
+        return len(self.one.targets()) + len(self.other.targets())
+
+    @property
+    def second_tries(self) -> int:
+        return self.rig.stat("second_tries")
+
+    def ask(self, count: int, method: str = "GET") -> list[Guest]:
+        """So many guests ask; returns when all of it is at the servers."""
+        wanted = self.requests + count
+        guests = [self.rig.guest(f"127.0.0.{number}") for number in range(2, 2 + count)]
+        for number, guest in enumerate(guests):
+            if method == "POST":
+                guest.post(b"body", f"/{method}/{number}")
+            else:
+                guest.get(f"/{method}/{number}", method=method)
+        until(lambda: self.requests >= wanted, "requests at the servers")
+        return guests
+
+    def must_be_served(self, guests: list[Guest], method: str = "GET") -> None:
+        """Each with its own answer, and nothing behind it."""
+        for number, guest in enumerate(guests):
+            found = guest.answer(method)
+            assert (found.status, found.whole) == (200, True)
+            own = f"instance-1-127.0.0.{number + 2}-0 {method} /{method}/{number}\n".encode()
+            assert found.body == (b"" if method == "HEAD" else own)
+            assert guest.is_open()
+
+
+@pytest.fixture
+def make_pair() -> Iterator[Callable[..., Pair]]:
+    with nothing_left_behind(), ExitStack() as stack:
+
+        def make(**settings: int) -> Pair:
+            pair = Pair(**settings)
+            stack.callback(pair.end)
+            return pair
+
+        yield make
+
+
+def waits(times: float = 3) -> None:
+    """So long that second tries would have been made."""
+    time.sleep(times * AFTER_MS / 1000)
+
+
+@pytest.mark.parametrize(("count", "most"), [(40, 4), (3, 1)])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_tenth_at_a_time_and_one_at_least(
+    make_pair: Callable[..., Pair], method: str, count: int, most: int
+) -> None:
+    """Nobody answers: one in ten requests is sent a second time, and no more however long it takes."""
+    pair = make_pair()
+    guests = pair.ask(count, method)
+    until(lambda: pair.second_tries == most, "second tries")
+    waits()
+    assert (pair.requests, pair.second_tries) == (count + most, most)
+    twice = set(pair.one.targets()) & set(pair.other.targets())
+    assert len(twice) == most
+    pair.one.gate.set()
+    pair.other.gate.set()
+    pair.must_be_served(guests, method)
+    assert pair.second_tries == most
+
+
+def test_the_other_one_answers(make_pair: Callable[..., Pair]) -> None:
+    """Whoever is at the one that does not answer is served by the other; its connection to the first one is closed,
+    and who comes then is not sent there."""
+    pair = make_pair()
+    guests = pair.ask(20)
+    at_one = len(pair.one.targets())
+    assert at_one == 10
+    pair.other.gate.set()
+    pair.must_be_served(guests)
+    assert (pair.second_tries, pair.rig.stat("second_tries_won")) == (10, 10)
+    until(lambda: _core.PROBLEM_UPSTREAM_SLOW in pair.rig.problems())
+    pair.must_be_served(pair.ask(20))
+    assert len(pair.one.targets()) == at_one
+    # What it still says goes nowhere.
+    pair.one.gate.set()
+    until(lambda: not pair.one.wires, "end of the connections to the first one")
+    pair.must_be_served(pair.ask(20))
+
+
+def test_not_what_may_not_be_repeated(make_pair: Callable[..., Pair]) -> None:
+    """A POST waits for the server that has it."""
+    pair = make_pair()
+    guests = pair.ask(10, "POST")
+    waits()
+    assert (pair.requests, pair.second_tries) == (10, 0)
+    pair.one.gate.set()
+    pair.other.gate.set()
+    pair.must_be_served(guests, "POST")
+
+
+def test_never(make_pair: Callable[..., Pair]) -> None:
+    """second_try_after_ms 0."""
+    pair = make_pair(second_try_after_ms=0)
+    guests = pair.ask(10)
+    waits()
+    assert (pair.requests, pair.second_tries) == (10, 0)
+    pair.one.gate.set()
+    pair.other.gate.set()
+    pair.must_be_served(guests)
