@@ -63,9 +63,9 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         raise RuntimeError("the application was asked to fail")
     if kind == "slow":
         time.sleep(int(amount) / 1000)
-    line = mark(
-        instance, environ.get("HTTP_X_TENANT_ID", ""), environ.get("HTTP_X_FORWARDED_FOR", ""), target
-    )
+    # Apache appends the address that it is asked from.
+    address = environ.get("HTTP_X_FORWARDED_FOR", "").partition(",")[0]
+    line = mark(instance, environ.get("HTTP_X_TENANT_ID", ""), address, target)
     status, data = content(line, target, body)
     headers = [
         ("Content-Type", "text/plain"),

@@ -22,10 +22,7 @@ def before() -> Iterator[Callable[..., Rig]]:
     made: list[Rig] = []
 
     def make(server: str | int, **settings: int) -> Rig:
-        if isinstance(server, str):
-            upstream = stack.enter_context(serving(server))
-        else:
-            upstream = Server(server)
+        upstream = stack.enter_context(serving(server)) if isinstance(server, str) else Server(server)
         rig = Rig(settings, upstream, secret=SECRET.encode())
         made.append(rig)
         return rig.start()

@@ -97,21 +97,19 @@ class Machine:
         self.run(f"uwsgi-{tcp_port}", [find("uwsgi"), "--ini", str(path)], tcp_port)
         return tcp_port
 
-    def nginx(self, location: str, *server: str, http: str = "") -> int:
-        """location, server, http: what stands in these blocks."""
+    def nginx(self, location: str, *server: str) -> int:
+        """location, server: what stands in these blocks."""
         tcp_port = processes.free_port()
         user = "user root;" if os.geteuid() == 0 else ""
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = "\n".join(f"{kind}_temp_path {self.folder}/{kind}-{tcp_port};" for kind in kinds)
-        listen = f"listen 127.0.0.1:{tcp_port};"
         lines = "\n".join(server)
         path = self.folder / f"nginx-{tcp_port}.conf"
         path.write_text(
             f"{user} daemon off; worker_processes 1; pid {self.folder}/nginx-{tcp_port}.pid;\n"
             f"error_log stderr error; events {{ worker_connections 1024; }}\n"
-            f"http {{ access_log off;\n{temporary}\n{http}\n"
-            f"server {{ {lines.replace('LISTEN', f'127.0.0.1:{tcp_port}') or listen}\n"
-            f"{'' if 'LISTEN' in lines or not lines else listen}\n"
+            f"http {{ access_log off;\n{temporary}\n"
+            f"server {{ listen 127.0.0.1:{tcp_port}; {lines}\n"
             f"client_max_body_size 4m; location / {{ {location} }} }} }}\n"
         )
         self.run(
@@ -124,7 +122,9 @@ class Machine:
     def apache(self, proxy: str, *lines: str, mpm: str = "event") -> int:
         tcp_port = processes.free_port()
         modules = (f"mpm_{mpm}", "authz_core", "env", "proxy", "proxy_http", "proxy_uwsgi")
-        load = "\n".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in modules)
+        load = "\n".join(
+            f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in modules
+        )
         user = "User nobody\nGroup nogroup" if os.geteuid() == 0 else ""
         path = self.folder / f"apache-{tcp_port}.conf"
         text = "\n".join(lines)
@@ -160,11 +160,12 @@ PROXY_PASS = """
 @dataclass(frozen=True)
 class Kind:
     """start gives the TCP port. keeps: it takes further requests on a connection. says: when it does not, it says so
-    in the answer."""
+    in the answer. good_204: an answer without content has no framing (RFC 9112 section 6.1)."""
 
     start: Callable[[Machine], int]
     keeps: bool
     says: bool = True
+    good_204: bool = True
 
 
 SERVERS: dict[str, Kind] = {
@@ -174,14 +175,18 @@ SERVERS: dict[str, Kind] = {
     "uwsgi, says close": Kind(lambda machine: machine.uwsgi("add-header = Connection: close"), keeps=False),
     "uwsgi http": Kind(lambda machine: machine.uwsgi(kind="http"), keeps=False, says=False),
     "uwsgi http, kept": Kind(
-        lambda machine: machine.uwsgi("http-keepalive = 5", "http-auto-chunked = true", kind="http"), keeps=True
+        lambda machine: machine.uwsgi("http-keepalive = 5", "http-auto-chunked = true", kind="http"),
+        keeps=True,
+        good_204=False,
     ),
     "uwsgi http11": Kind(lambda machine: machine.uwsgi(kind="http11-socket", workers=16), keeps=True),
     "nginx, uwsgi": Kind(
         lambda machine: machine.nginx(UWSGI_PASS.format(machine.uwsgi(kind="socket"))), keeps=True
     ),
     "nginx, uwsgi, not kept": Kind(
-        lambda machine: machine.nginx(UWSGI_PASS.format(machine.uwsgi(kind="socket")), "keepalive_timeout 0;"),
+        lambda machine: machine.nginx(
+            UWSGI_PASS.format(machine.uwsgi(kind="socket")), "keepalive_timeout 0;"
+        ),
         keeps=False,
     ),
     "nginx, proxy": Kind(lambda machine: machine.nginx(PROXY_PASS.format(machine.uwsgi())), keeps=True),
