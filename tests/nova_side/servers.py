@@ -160,12 +160,18 @@ PROXY_PASS = """
 @dataclass(frozen=True)
 class Kind:
     """start gives the TCP port. keeps: it takes further requests on a connection. says: when it does not, it says so
-    in the answer. good_204: an answer without content has no framing (RFC 9112 section 6.1)."""
+    in the answer. good_204: an answer without content has no framing (RFC 9112 section 6.1). frames: an answer whose
+    length the application does not say ends at once. (Nova says the length, always.)"""
 
     start: Callable[[Machine], int]
     keeps: bool
     says: bool = True
     good_204: bool = True
+    frames: bool = True
+
+    def answers(self, target: str) -> bool:
+        """Whether it can answer this one as it should."""
+        return (self.good_204 or target != "/none") and (self.frames or not target.startswith("/chunked"))
 
 
 SERVERS: dict[str, Kind] = {
@@ -179,7 +185,12 @@ SERVERS: dict[str, Kind] = {
         keeps=True,
         good_204=False,
     ),
-    "uwsgi http11": Kind(lambda machine: machine.uwsgi(kind="http11-socket", workers=16), keeps=True),
+    "uwsgi http11": Kind(
+        # Without a length it leaves the connection open, and closes it 4 s later.
+        lambda machine: machine.uwsgi(kind="http11-socket", workers=16),
+        keeps=True,
+        frames=False,
+    ),
     "nginx, uwsgi": Kind(
         lambda machine: machine.nginx(UWSGI_PASS.format(machine.uwsgi(kind="socket"))), keeps=True
     ),
