@@ -96,7 +96,9 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
         return
     up.has_head = True
     up.framing = head.framing
-    up.reusable = head.keep_alive
+    # uwsgi's router (http-auto-chunked) sends a last chunk after its answer to HEAD, a moment later: it would come
+    # before the next guest's answer.
+    up.reusable = head.keep_alive and not (guest.head_method and head.has_coding)
     up.content_left = <uint64_t> head.content_length if head.framing == H1_FRAMING_LENGTH else 0
     memset(&up.chunked, 0, sizeof(Chunked))
     guest.status = head.status

@@ -159,6 +159,8 @@ def test_accepted_heads(make_rig: Any, group: str) -> None:
             play.data = head + (b"3\r\nabc\r\n0\r\n\r\n" if framing == "chunked" else content)
             play.ends = long or framing == "close"
             kept = read["keep_alive"] and not play.ends
+            if method == "HEAD" and b"transfer-encoding" in head.lower():
+                kept = False  # uwsgi sends a last chunk, a moment later
             if interim:
                 play.data += FINAL
                 content, kept = b"hello", True
