@@ -513,7 +513,10 @@ cdef class Loop:
     def set_upstreams(self, servers):
         cdef Message message
         cdef UpstreamsMessage *payload
-        specs = [spec_of(number, where, tcp_port, host, tls, name) for number, where, tcp_port, host, tls, name in servers]
+        specs = [
+            spec_of(number, where, tcp_port, host, tls, name)
+            for number, where, tcp_port, host, tls, name in servers
+        ]
         if len(specs) > MAX_SERVERS:
             raise ValueError(f"at most {MAX_SERVERS} servers are possible")
         memset(&message, 0, sizeof(message))
@@ -786,7 +789,8 @@ def _build_request(bytes data not None, bytes identity not None, bytes host not 
     out.length = 0
     out.capacity = SCRATCH
     out.overflow = False
-    hd_request(&out, &head, <const uint8_t *> data, &block, False, <const uint8_t *> host, <size_t> len(host), content_length)
+    hd_request(&out, &head, <const uint8_t *> data, &block, False, <const uint8_t *> host, <size_t> len(host),
+               content_length)
     return <bytes> buffer[:<Py_ssize_t> out.length]
 
 

@@ -133,8 +133,9 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
 
 
 cdef bint an_other_secret(LoopState *loop, Upstream *up, int status) noexcept nogil:
-    """While the secret is being changed Nova's servers have one or the other. A request that may be repeated and got 403
-    is sent once more, signed with the other one; what a server accepts it gets from then on. True when it was sent."""
+    """While the secret is being changed Nova's servers have one or the other. A request that may be repeated and got
+    403 is sent once more, signed with the other one; what a server accepts it gets from then on. True when it was
+    sent."""
     cdef Guest *guest = up.guest
     cdef Server *server = up.server
     if status != 403:

@@ -1,7 +1,8 @@
 # What the core uses of libc, Linux and OpenSSL. Declarations only: nothing here owns anything.
 
 from libc.errno cimport (
-    EAFNOSUPPORT, EAGAIN, ECONNABORTED, ECONNRESET, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, ETIMEDOUT, errno,
+    EAFNOSUPPORT, EAGAIN, ECONNABORTED, ECONNRESET, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO,
+    ETIMEDOUT, errno,
 )
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc

@@ -14,7 +14,7 @@ cdef struct Identity:
     uint16_t instance_length
     bint signed_twice          # next_signature is that of the next secret
     uint8_t next_signature[SG_HEX_LENGTH]
-    uint8_t data[HD_MAX_BLOCK] # the signature's line is the last
+    uint8_t data[HD_MAX_BLOCK]  # the signature's line is the last
 
 
 cdef inline bint hd_is_mapped(const uint8_t *address) noexcept nogil:
@@ -50,7 +50,8 @@ cdef bint hd_is_id(const uint8_t *text, size_t length) noexcept nogil:
 cdef int hd_identity(Identity *identity, const uint8_t *address, const uint8_t *instance, size_t instance_length,
                      const uint8_t *project, size_t project_length, const uint8_t *secret, size_t secret_length,
                      const uint8_t *next_secret, size_t next_secret_length) noexcept nogil:
-    """Fills identity. next_secret_length: 0 without one. Returns 0, or -1 when an id cannot be a header's value or cannot be signed."""
+    """Fills identity. next_secret_length: 0 without one. Returns 0, or -1 when an id cannot be a header's value or
+    cannot be signed."""
     cdef Out out
     cdef uint8_t signature[SG_HEX_LENGTH]
     if not hd_is_id(instance, instance_length) or not hd_is_id(project, project_length):
@@ -106,8 +107,9 @@ cdef void hd_put_passed(Out *out, uint8_t known, const uint8_t *value, size_t le
 
 cdef void hd_request(Out *out, const Head *head, const uint8_t *data, const Identity *identity, bint sign_next,
                      const uint8_t *host, size_t host_length, int64_t content_length) noexcept nogil:
-    """The head that goes to Nova. sign_next: with the next secret's signature. content_length: of the body that follows, -1 for none. Of the guest's head there is
-    method, target and what is on the allow-list; data is the buffer that head was parsed from."""
+    """The head that goes to Nova. sign_next: with the next secret's signature. content_length: of the body
+    that follows, -1 for none. Of the guest's head there is method, target and what is on the allow-list; data is the
+    buffer that head was parsed from."""
     cdef uint16_t i
     by_put(out, data + head.method_at, head.method_length)
     by_text(out, b" ")

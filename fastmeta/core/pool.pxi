@@ -1,8 +1,8 @@
 # Connections to Nova: whose they are, those that nobody uses (kept, warmed, checked), and descriptors for them. Prefix
 # up_, shared with upstream.pxi.
 #
-# Rule 3: a connection gets here only from an_finish, when the request was sent whole, the answer ended where its framing
-# says and nothing followed, or when it is new (up_warm). It is closed as soon as a byte comes on it.
+# Rule 3: a connection gets here only from an_finish, when the request was sent whole, the answer ended where its
+# framing says and nothing followed, or when it is new (up_warm). It is closed as soon as a byte comes on it.
 
 cdef void up_engage(LoopState *loop, Upstream *up, Guest *guest, bint second) noexcept nogil:
     """A connection from the pool, or a new one, gets a guest. second: for a request that is on another one already."""

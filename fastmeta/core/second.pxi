@@ -1,5 +1,5 @@
-# Second tries: a server that is frozen cannot be told from a slow one. So a request that may be repeated, was sent whole
-# and has no answer after second_try_after is sent to another server as well; who answers first wins, the other
+# Second tries: a server that is frozen cannot be told from a slow one. So a request that may be repeated, was sent
+# whole and has no answer after second_try_after is sent to another server as well; who answers first wins, the other
 # connection is closed. Prefix se_. A guest's connections are .up and .second while there are two.
 
 cdef enum:

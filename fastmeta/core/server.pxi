@@ -1,8 +1,8 @@
 # Nova's servers: which one gets a request, their health, and what Python says of them. Prefix sv_ (and rg_, for what
 # is reported of one). Health is passive: nobody asks a server how it is, requests and connections show it.
 #
-#   away      it took no connection. It rests, longer each time; then one connection tries it, made for nobody as long as
-#             there are others, else for a request that waits.
+#   away      it took no connection. It rests, longer each time; then one connection tries it, made for nobody as long
+#             as there are others, else for a request that waits.
 #   suspect   it closed new connections without an answer, or another one was faster by far. It may just be slow: so it
 #             is used when nobody else has room, and for a request now and then.
 

@@ -7,10 +7,10 @@
 #   Source      one address that has connections, and what it may; owned by LoopState.sources
 #   Listener    owns its descriptor; its guests are in .guests
 #   Guest       one connection of a guest; owns its descriptor and buffers, and its upstream connection while .up is set
-#   Server      one address of an upstream; owned by LoopState.servers, or, when it was removed, by .removed_servers until
-#               its last connection is gone
-#   Upstream    one connection to a server; owned by Server.idle (kept alive, unused), LoopState.released, Server.warming,
-#               by its guest, or by LoopState.busy, when its guest has gone and left a request at Nova
+#   Server      one address of an upstream; owned by LoopState.servers, or, when it was removed, by .removed_servers
+#               until its last connection is gone
+#   Upstream    one connection to a server; owned by Server.idle (kept alive, unused), LoopState.released,
+#               Server.warming, by its guest, or by LoopState.busy, when its guest has gone and left a request at Nova
 #   Buffer      owned by who points at it; returned to a free list
 #
 # A record that epoll knows (Socket is its first member) is never freed inside a batch of events: it is marked dead, put

@@ -1,5 +1,5 @@
-# TLS towards Nova, by OpenSSL, without blocking. Prefix tl_. An SSL belongs to its Upstream, a context to whoever holds a
-# reference. Here is only what differs from plain sockets: tl_receive and tl_send behave as recv(2) and send(2) do.
+# TLS towards Nova, by OpenSSL, without blocking. Prefix tl_. An SSL belongs to its Upstream, a context to whoever holds
+# a reference. Here is only what differs from plain sockets: tl_receive and tl_send behave as recv(2) and send(2) do.
 #
 # SSL_write ends in write(2), which raises SIGPIPE when Nova has closed; Python ignores that signal from its start on.
 
