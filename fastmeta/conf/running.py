@@ -59,8 +59,9 @@ class RunningConfiguration:
         self._load_again = load_again
         self.settings = Settings.from_conf(conf)
         """Those in force."""
-        self.doubts = tuple(doubts(conf, self.settings))
+        # All are read first: one that cannot be used is refused, whether it has an effect or not.
         self._values: Mapping[str, Any] = dict(_values(conf))
+        self.doubts = tuple(doubts(conf, self.settings))
 
     def read_again(self) -> Changes:
         """Changes nothing before take_up(). What needs a restart stays as it was, and is found different the next

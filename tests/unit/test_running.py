@@ -180,6 +180,21 @@ def test_what_is_invalid_changes_nothing(
     assert files.read_again().taken_up == ("[fastmeta] park_timeout = 7.0",)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"nova_metadata_port": "0"}, {"nova_metadata_insecure": "perhaps"}, {"nova_metadata_protocol": "ftp"}],
+)
+def test_what_has_no_effect_must_be_valid_too(tmp_path: Path, options: dict[str, str]) -> None:
+    """With upstreams given, and none of them https: at start, and when it is read again."""
+    (name,) = options
+    files = Files(tmp_path, **{"[fastmeta] upstreams": "http://127.0.0.1:8775"})
+    files.write(**options)
+    with pytest.raises(ConfigError, match=name):
+        files.read_again()
+    with pytest.raises(ConfigError, match=name):
+        Files(tmp_path, **{"[fastmeta] upstreams": "http://127.0.0.1:8775"}, **options)
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     files = Files(tmp_path)
     before = files.configuration.settings
