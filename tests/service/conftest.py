@@ -74,7 +74,8 @@ class Setting:
             # Two would share the listeners, each with a part of the connections.
             assert beside or self.cloud not in Setting.serving, "another agent still serves this cloud"
         options = {"listen": self.cloud.listen, "ports": self.cloud.ports(), **options}
-        tcp_port = upstream.tcp_port if upstream is not None else 9
+        # That of a unix socket is named by upstreams only.
+        tcp_port = upstream.tcp_port if upstream is not None and upstream.tcp_port else 9
         agent = self.stack.enter_context(Agent(nova_tcp_port=tcp_port, **options))
         self.agents.append(agent)
         Setting.serving.append(self.cloud)
