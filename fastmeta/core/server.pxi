@@ -154,6 +154,15 @@ cdef void sv_failed(LoopState *loop, Server *server, int error, bint probe) noex
         sv_count_usable(loop)
 
 
+cdef void sv_rested(LoopState *loop, Server *server) noexcept nogil:
+    """A server that is away may be tried again. While all are away somebody who waits does it. Else it is not left to
+    the next request: all guests may be with servers that are slow or frozen, or wait for a place there, and then there
+    is none. Without anything to do at Nova nobody is asked."""
+    loop.pump_wanted = True
+    if loop.busy_n and (not loop.away or ls_is_empty(&loop.round)):
+        up_warm(loop, server)
+
+
 cdef void sv_connected(LoopState *loop, Server *server) noexcept nogil:
     """It takes connections (again)."""
     if by_likely(not server.away):
