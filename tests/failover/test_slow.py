@@ -6,11 +6,11 @@ from .scene import Scene
 
 SLOW = 4.0
 """Seconds for an answer, more than second_try_after."""
-FEW = 4
 
 
 def test_all_are_slow(scene: Scene) -> None:
-    """All are served, and the servers get hardly more requests than there are."""
+    """All are served, and the servers get hardly more requests than there are: a tenth at a time. In all it is more than
+    a tenth, as who is still waiting when one of these ends may have the next."""
     for _ in range(2):
         scene.nova(delay=SLOW)
     scene.agent()
@@ -20,7 +20,7 @@ def test_all_are_slow(scene: Scene) -> None:
     asked, repeats = len(load.records), scene.repeats()
     scene.judge(load, f"both take {SLOW:g} s", f"{repeats} second tries for {asked} requests")
     assert asked >= 2 * len(scene.guests)
-    assert 1 <= repeats <= asked / 10 + FEW
+    assert 1 <= repeats <= asked / 5
     assert all(not record.error for record in load.of("POST"))
 
 
