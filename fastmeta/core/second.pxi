@@ -52,6 +52,8 @@ cdef void se_late(LoopState *loop, Upstream *up) noexcept nogil:
     if other is NULL or not se_is_known(loop, guest):
         se_put_off(loop, guest)
         return
+    if by_unlikely(other.suspect):
+        sv_put_off_try(loop, other)
     st_count(loop, guest.scope, CT_SECOND_TRIES, 1)
     if by_unlikely(loop.batch_full):
         up_check_idle(loop, other)
@@ -68,6 +70,7 @@ cdef void se_send(LoopState *loop, Upstream *up) noexcept nogil:
     cdef Guest *guest = up.guest
     cdef size_t length = ex_build(loop, guest, up)
     cdef ssize_t n = 0
+    up.second_us = loop.now_us
     if length:
         n = up_send(up, loop.scratch, length)
     if n <= 0 or <size_t> n < length:
@@ -85,6 +88,7 @@ cdef void se_won(LoopState *loop, Upstream *up) noexcept nogil:
         other = guest.second
     else:
         st_count(loop, guest.scope, CT_SECOND_WON, 1)
+        sv_answered(loop, up.server, loop.now_us - up.second_us)
         sv_suspect(loop, other.server)
         rg_of_server(loop, other.server, PR_UPSTREAM_SLOW, 0, guest.scope.number)
     up_close(loop, other)
