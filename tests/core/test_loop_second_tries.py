@@ -176,3 +176,20 @@ def test_the_other_one_comes_back_when_all_requests_are_at_the_first(make_pair: 
     pair.other.open()
     pair.must_be_served(guests)
     assert pair.rig.stat("second_tries_won") == 10
+
+
+def test_a_suspect_other_one_is_tried(make_pair: Callable[..., Pair]) -> None:
+    """When all requests are at the first one, nobody else would find out that the other is well again."""
+    pair = make_pair()
+
+    def closes(wire: Wire) -> None:
+        wire.read()
+
+    pair.other.script = closes
+    guests = pair.ask(2)
+    until(lambda: len(pair.one.targets()) == 2, "the request that was closed comes to the first one")
+    assert len(pair.other.targets()) == 1
+    pair.other.script = pair.other.serve_held
+    pair.other.gate.set()
+    pair.must_be_served(guests)
+    assert pair.rig.stat("second_tries_won") == 2
