@@ -56,7 +56,7 @@ static void books_check_last(const Counters *counters)
 /* What is found by looking at the records. */
 struct tally {
     const Source *source;
-    uint64_t connections, parked, gathered, open_requests, idle, places, busy, streams, abandoned;
+    uint64_t connections, parked, gathered, open_requests, idle, places, busy, streams, abandoned, seconds;
 };
 
 static struct tally *tally_of(struct tally *tallies, unsigned *n, const Source *source)
@@ -91,6 +91,7 @@ static void tally_guest(struct tally *tally, const Guest *guest)
     tally->open_requests += guest->request_open;
     tally->idle += guest->idle.next != NULL;
     tally->places += guest->phase == VALUE(GS_PLACE);
+    tally->seconds += guest->second != NULL;
     if (guest->socket.dead || guest->socket.fd < 0)
         complain("a dead guest is among the living");
     if (rests != (guest->idle.next != NULL) || rests != (guest->scope_idle.next != NULL) ||
@@ -102,8 +103,11 @@ static void tally_guest(struct tally *tally, const Guest *guest)
         complain("a guest in phase %d %s", guest->phase, guest->wait.next ? "waits in a list" : "waits in no list");
     if (guest->timer.link.next == NULL)
         complain("a guest in phase %d has no deadline", guest->phase);
-    if (guest->up && guest->up->guest != guest)
+    if ((guest->up && guest->up->guest != guest) || (guest->second && guest->second->guest != guest))
         complain("a guest and its connection to Nova do not know each other");
+    if (guest->second && (!guest->up || guest->up->server == guest->second->server || !guest->repeatable ||
+                          guest->phase != VALUE(GS_ANSWER)))
+        complain("a guest in phase %d has a second connection to Nova, and should not", guest->phase);
 }
 
 static void tally_upstreams(const LoopState *loop, struct tally *tallies, unsigned *n)
@@ -123,13 +127,72 @@ static void tally_upstreams(const LoopState *loop, struct tally *tallies, unsign
                 complain("an abandoned connection to Nova that still does something, or has no deadline");
             continue;
         }
-        if (!up->guest || up->guest->up != up || up->scope != up->guest->scope || up->source != up->guest->source)
+        if (!up->guest || (up->guest->up != up && up->guest->second != up) || up->scope != up->guest->scope || up->source != up->guest->source)
             complain("a busy connection to Nova that is nobody's");
     }
-    if (busy != loop->busy_n || streams != loop->streams_n || list_length(&loop->idle) != loop->idle_n ||
-        list_length(&loop->released) != loop->released_n)
-        complain("connections to Nova: %u busy, %u stream, %u idle, %u released; the lists say something else", loop->busy_n,
-                 loop->streams_n, loop->idle_n, loop->released_n);
+    if (busy != loop->busy_n || streams != loop->streams_n || list_length(&loop->released) != loop->released_n)
+        complain("connections to Nova: %u busy, %u stream, %u released; the lists say something else", loop->busy_n,
+                 loop->streams_n, loop->released_n);
+}
+
+/* How many connections of a list are to a server; every one of them is in that phase, unless it is 255. */
+static uint64_t list_of_server(const Link *list, const Server *server, uint8_t phase, unsigned *probes)
+{
+    uint64_t n = 0;
+    for (const Link *at = list->next; at != list; at = at->next) {
+        const Upstream *up = at->owner;
+        if (up->server != server)
+            continue;
+        if (phase != 255 ? up->phase != phase : up->phase != VALUE(UP_BUSY) && up->phase != VALUE(UP_CONNECTING))
+            complain("a connection to Nova in phase %d is in the list of others", up->phase);
+        *probes += up->probe;
+        n++;
+    }
+    return n;
+}
+
+/* What the servers of a list have in all. */
+struct servers {
+    uint64_t servers, usable, connections, busy, idle, released, warming;
+};
+
+static void books_check_servers(const LoopState *loop, const Link *list, bool removed, struct servers *all)
+{
+    const uint64_t most = loop->settings.max_upstream_connections;
+    for (const Link *at = list->next; at != list; at = at->next) {
+        const Server *server = at->owner;
+        unsigned probes = 0;
+        uint64_t busy = list_of_server(&loop->busy, server, 255, &probes);
+        uint64_t idle = list_of_server(&server->idle, server, VALUE(UP_IDLE), &probes);
+        uint64_t released = list_of_server(&loop->released, server, VALUE(UP_RELEASED), &probes);
+        uint64_t warming = list_of_server(&server->warming, server, VALUE(UP_WARMING), &probes);
+        if (list_length(&server->idle) != idle || list_length(&server->warming) != warming)
+            complain("a server's pool has connections to another one");
+        if (server->busy_n != busy || server->idle_n != idle || server->released_n != released ||
+            server->connection_n != busy + idle + released + warming)
+            complain("a server counts %u busy, %u idle, %u released, %u in all; there are %lu, %lu, %lu, and %lu on their way",
+                     server->busy_n, server->idle_n, server->released_n, server->connection_n, (unsigned long)busy,
+                     (unsigned long)idle, (unsigned long)released, (unsigned long)warming);
+        if (server->removed != removed || (removed && (idle || released || warming || !busy || server->retry.link.next)))
+            complain("a server that is%s removed has %lu idle, %lu released, %lu on their way, %lu busy", removed ? "" : " not",
+                     (unsigned long)idle, (unsigned long)released, (unsigned long)warming, (unsigned long)busy);
+        if (server->probing && (!server->away || !probes))
+            complain("a server is tried, and %s", server->away ? "nobody tries it" : "is not away");
+        if (!server->away && server->retry.link.next)
+            complain("a server rests, and is not away");
+        /* While it is away, a connection that tries whether it is back may come on top. */
+        if (busy + idle + released > most + 1)
+            complain("a server has %lu connections", (unsigned long)(busy + idle + released));
+        if (server->session || server->spec.tls)
+            complain("a server with TLS");
+        all->servers++;
+        all->usable += !server->away;
+        all->connections += busy + idle + released + warming;
+        all->busy += busy;
+        all->idle += idle;
+        all->released += released;
+        all->warming += warming;
+    }
 }
 
 static void books_check_scope(const LoopState *loop, const Scope *scope, struct tally *tallies, unsigned *n)
@@ -201,12 +264,12 @@ static void books_check_scope(const LoopState *loop, const Scope *scope, struct 
 }
 
 /* Between two turns. */
-static void books_check(const LoopState *loop)
+static void books_check(const LoopState *loop, bool ended)
 {
     const Counters *counters = &loop->counters;
     struct tally tallies[SOURCES_MOST];
     unsigned n = 0, scopes = 0;
-    uint64_t open_requests = 0, idle = 0, quiet = 0;
+    uint64_t open_requests = 0, idle = 0, quiet = 0, seconds = 0;
     Counters whole = python.given_back;
     tally_upstreams(loop, tallies, &n);
     for (const Link *at = loop->scopes.next; at != &loop->scopes; at = at->next, scopes++)
@@ -214,6 +277,7 @@ static void books_check(const LoopState *loop)
     for (unsigned i = 0; i < n; i++) {
         open_requests += tallies[i].open_requests;
         idle += tallies[i].idle;
+        seconds += tallies[i].seconds;
         quiet += tallies[i].source->quiet.next != NULL;
     }
     books_check_block(counters, open_requests, "the loop");
@@ -237,9 +301,22 @@ static void books_check(const LoopState *loop)
                  (unsigned long)COUNT(UPSTREAM_CONNECTIONS), kernel.connects, kernel.novas_open);
     if (COUNT(BYTES_UP) != kernel.bytes_up)
         complain("%lu bytes went up, and %lu are counted", (unsigned long)kernel.bytes_up, (unsigned long)COUNT(BYTES_UP));
-    if (COUNT(UPSTREAM_IDLE) + loop->busy_n != kernel.novas_open || COUNT(UPSTREAM_IDLE) != loop->idle_n + loop->released_n)
-        complain("%u connections to Nova are busy, %u idle, %u released; counted are %lu", loop->busy_n, loop->idle_n,
-                 loop->released_n, (unsigned long)COUNT(UPSTREAM_IDLE));
+    struct servers all = {0};
+    books_check_servers(loop, &loop->servers, false, &all);
+    if (!ended && (all.servers != loop->server_n || all.usable != loop->usable_n || loop->away != (all.usable == 0)))
+        complain("%u servers, %u usable, %s; there are %lu, of which %lu are", loop->server_n, loop->usable_n,
+                 loop->away ? "away" : "not away", (unsigned long)all.servers, (unsigned long)all.usable);
+    if (all.servers != (ended ? 0 : (unsigned)(python.set & SET_N)) && !kernel.faults_given)
+        complain("%lu servers, and Python named %d", (unsigned long)all.servers, python.set & SET_N);
+    books_check_servers(loop, &loop->removed_servers, true, &all);
+    if (all.busy != loop->busy_n || all.released != loop->released_n || all.connections != kernel.novas_open ||
+        COUNT(UPSTREAM_IDLE) != all.idle + all.released)
+        complain("the servers have %lu connections, %lu busy, %lu idle, %lu released; counted are %u, %u, %lu, %u",
+                 (unsigned long)all.connections, (unsigned long)all.busy, (unsigned long)all.idle, (unsigned long)all.released,
+                 kernel.novas_open, loop->busy_n, (unsigned long)COUNT(UPSTREAM_IDLE), loop->released_n);
+    if (COUNT(SECOND_WON) > COUNT(SECOND_TRIES) || loop->second_n != seconds)
+        complain("%u guests have two connections to Nova, %lu were found; of %lu second tries %lu were faster", loop->second_n,
+                 (unsigned long)seconds, (unsigned long)COUNT(SECOND_TRIES), (unsigned long)COUNT(SECOND_WON));
     /* Where the kernel refuses to watch a connection right after its last byte, that request counts as aborted. */
     for (unsigned status = 0; status < VALUE(CT_STATUSES) + VALUE(CT_CLASSES); status++) {
         if (people.statuses[status] >
@@ -247,12 +324,11 @@ static void books_check(const LoopState *loop)
             complain("guests got %u answers that counter %u does not know: it is at %lu", people.statuses[status],
                      VALUE(CT_STATUS) + status, (unsigned long)counters->values[VALUE(CT_STATUS) + status]);
     }
-    /* The bounds. While Nova is away, a connection that tries whether it is back may come on top. */
+    /* The bounds. */
     if (COUNT(CONNECTIONS_OPEN) > loop->settings.max_connections || COUNT(PARKED) > loop->settings.max_parked ||
-        COUNT(GATHERED) > loop->settings.max_gathered ||
-        loop->busy_n + loop->idle_n + loop->released_n > loop->settings.max_upstream_connections + 1)
-        complain("%lu connections, %lu parked, %lu bodies, %u connections to Nova", (unsigned long)COUNT(CONNECTIONS_OPEN),
-                 (unsigned long)COUNT(PARKED), (unsigned long)COUNT(GATHERED), loop->busy_n + loop->idle_n + loop->released_n);
+        COUNT(GATHERED) > loop->settings.max_gathered)
+        complain("%lu connections, %lu parked, %lu bodies", (unsigned long)COUNT(CONNECTIONS_OPEN), (unsigned long)COUNT(PARKED),
+                 (unsigned long)COUNT(GATHERED));
     if (counters->values[VALUE(CT_REFUSED) + VALUE(RF_RATE)] && loop->settings.rate_versions == 0)
         complain("requests are refused for a rate that is not limited");
     if (list_length(&loop->idle_guests) != idle || loop->quiet_n != quiet || loop->source_n != n)
@@ -263,13 +339,14 @@ static void books_check(const LoopState *loop)
 static void books_check_end(const LoopState *loop)
 {
     const Counters *counters = &loop->counters;
-    books_check(loop);
+    books_check(loop, true);
     books_check_last(counters);
-    if (COUNT(UPSTREAM_IDLE) || loop->busy_n || loop->idle_n || loop->released_n || loop->streams_n || loop->listener_n ||
+    if (COUNT(UPSTREAM_IDLE) || loop->busy_n || loop->released_n || loop->second_n || loop->streams_n || loop->listener_n ||
         loop->small || loop->large || loop->sources || loop->source_n || loop->quiet_n)
-        complain("something is left: %u %u %u %u %u", loop->busy_n, loop->idle_n, loop->released_n, loop->streams_n,
+        complain("something is left: %u %u %u %u %u", loop->busy_n, loop->released_n, loop->second_n, loop->streams_n,
                  loop->listener_n);
-    const Link *lists[] = {&loop->scopes, &loop->idle_guests, &loop->round, &loop->idle, &loop->released, &loop->busy,
+    const Link *lists[] = {&loop->scopes, &loop->idle_guests, &loop->round, &loop->servers, &loop->removed_servers,
+                           &loop->released, &loop->busy,
                            &loop->dead_guests, &loop->dead_upstreams, &loop->dead_listeners};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         if (lists[i]->next != lists[i])

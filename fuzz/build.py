@@ -32,6 +32,7 @@ LIBRARIES = [
     f"-L{sysconfig.get_config_var('LIBDIR')}",
     f"-Wl,-rpath,{sysconfig.get_config_var('LIBDIR')}",
     f"-lpython{sysconfig.get_config_var('LDVERSION')}",
+    "-lssl",
     "-lcrypto",
 ]
 

@@ -42,6 +42,8 @@ static const struct {
     SETTING(base_limit, 10, 1, 2, 3, 5, 20, 50, 100),
     SETTING(burst_window_ms, 10000, 1, 10, 100, 500, 1000, 5000, 30000),
     SETTING(burst_limit, 10, 1, 2, 3, 5, 20, 50, 100),
+    SETTING(second_try_after_ms, 3000, 0, 1, 10, 100, 500, 1000, 10000),
+    SETTING(warm_connections, 0, 1, 2, 3, 0, 1, 2, 3),
 #undef SETTING
 #undef LIMIT
 #undef PLACE
@@ -58,6 +60,7 @@ static void set_up(struct input *input, LoopState *loop)
     script.connecting = flags >> 5;
     script.answers = !(more & 1);
     script.drain_ms = more & 2 ? 2000 : 0;
+    script.server_n = 1 + (more >> 3 & 3);
     kernel_start(next_byte(input), more & 4 ? 5000000 : 100000000000u);
     uint8_t start_fault = next_byte(input);
     if (start_fault) {
@@ -75,6 +78,7 @@ static void set_up(struct input *input, LoopState *loop)
     }
     input->at = from - 2 + SETTING_BYTES < input->length ? from - 2 + SETTING_BYTES : input->length;
     python_start(loop);
+    python.two_secrets = more & 32;
     for (int key = 0; key < KEYS; key++)
         python.policies[key] = (policy >> (key_scope(key) * 4) & 7) % POLICIES;
 }
@@ -100,7 +104,7 @@ static void target_conversation(struct input *input)
     trace("lp_init: %d", error);
     if (error == 0) {
         /* As the agent does before it runs the loop. */
-        python_set_upstream(2, false);
+        python_set_upstreams((int)script.server_n);
         for (int scope = 0; scope < SCOPES; scope++) {
             python_add_scope(scope);
             python_add_listener(scope);

@@ -8,10 +8,14 @@
 #include <arpa/inet.h>
 #include <math.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <pythread.h>
 #include <structmember.h>
+#include <sys/un.h>
 
 /* Everything that the generated file includes is included above, so these names change only its own calls. */
 #define accept4(fd, address, length, flags) kernel_accept4(fd, address, length, flags)
@@ -77,7 +81,8 @@ typedef TYPE(Identity) Identity;
 typedef TYPE(Chunked) Chunked;
 typedef TYPE(LoopState) LoopState;
 typedef TYPE(Message) Message;
-typedef TYPE(UpstreamMessage) UpstreamMessage;
+typedef TYPE(ServerSpec) ServerSpec;
+typedef TYPE(UpstreamsMessage) UpstreamsMessage;
 typedef TYPE(Event) Event;
 typedef TYPE(RequestRecord) RequestRecord;
 typedef TYPE(Link) Link;
@@ -88,6 +93,7 @@ typedef TYPE(Scope) Scope;
 typedef TYPE(Source) Source;
 typedef TYPE(Listener) Listener;
 typedef TYPE(Guest) Guest;
+typedef TYPE(Server) Server;
 typedef TYPE(Upstream) Upstream;
 
 static int core_parse_request(Head *head, const uint8_t *data, size_t length, const HeadLimits *limits)
@@ -100,13 +106,13 @@ static int core_parse_response(Head *head, const uint8_t *data, size_t length, b
     return CORE(h1_parse_response)(head, data, length, VALUE(LARGEST_HEAD), to_head_request);
 }
 
-/* As new_identity() in _core.pyx; NULL: refused. The message, then the loop owns it. */
+/* As new_identity() in _core.pyx; NULL: refused. The message, then the loop owns it. next_secret: "" for none. */
 static Identity *core_identity(const uint8_t *address, const char *instance, size_t instance_length, const char *project,
-                               size_t project_length, const char *secret)
+                               size_t project_length, const char *secret, const char *next_secret)
 {
     Identity *identity = take_block(sizeof(Identity), __func__, __LINE__);
     if (CORE(hd_identity)(identity, address, (const uint8_t *)instance, instance_length, (const uint8_t *)project,
-                          project_length, (const uint8_t *)secret, strlen(secret)) < 0) {
+                          project_length, (const uint8_t *)secret, strlen(secret), (const uint8_t *)next_secret, strlen(next_secret)) < 0) {
         kernel_free(identity);
         return NULL;
     }

@@ -112,10 +112,10 @@ static void spoil(TYPE(Buffer) *buffer)
 static void hook_wait(bool blocks)
 {
     (void)blocks;
-    books_check(python.loop);
+    model_follow();
+    books_check(python.loop, false);
     spoil(python.loop->small);
     spoil(python.loop->large);
-    model_follow();
     run_script();
     do_the_usual();
 }
@@ -139,8 +139,9 @@ static int hook_connect(struct wire *wire)
 {
     struct server *server = server_new(wire);
     int error = EINPROGRESS;
-    model_follow();
-    server->upstreams = python.upstreams;
+    const struct sockaddr_in *four = (const struct sockaddr_in *)&wire->peer;
+    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)&wire->peer;
+    server->place = (wire->peer.ss_family == AF_INET6 ? six->sin6_addr.s6_addr[15] : (int)(ntohl(four->sin_addr.s_addr) & 255)) - 1;
     script.connects++;
     switch (script.connecting) {
     case 1:
@@ -158,7 +159,7 @@ static int hook_connect(struct wire *wire)
     default:
         break;
     }
-    trace("    server %u: the core connects, %s", server->serial, error ? strerror(error) : "at once");
+    trace("    server %u: the core connects to place %d, %s", server->serial, server->place, error ? strerror(error) : "at once");
     return error;
 }
 

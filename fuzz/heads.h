@@ -129,7 +129,9 @@ static void target_request(struct input *input)
     const uint8_t *data;
     Head head;
     unsigned line_n;
-    size_t option = limits[options & 7] | (size_t)(next_byte(input) & 3) << 16;
+    uint8_t more = next_byte(input);
+    size_t option = limits[options & 7] | (size_t)(more & 3) << 16;
+    bool sign_next = more & 4;
     HeadLimits bounds = head_limits(option);
     int length = parse_both(parse_request, &head, input, option, &data);
     if (length > 0) {
@@ -139,7 +141,7 @@ static void target_request(struct input *input)
         if (line_n != head.header_n || (size_t)length > bounds.head || line_n > bounds.headers ||
             head.target_length > bounds.target)
             complain("%u lines, of which %u were read, in %d bytes", line_n, head.header_n, length);
-        Identity *identity = core_identity(addresses[options >> 3 & 1], "instance", 8, "project", 7, "secret");
+        Identity *identity = core_identity(addresses[options >> 3 & 1], "instance", 8, "project", 7, "secret", "next");
         /* As ex_begin decides it. */
         bool get = head.method_length == 3 && memcmp(data + head.method_at, "GET", 3) == 0;
         bool for_head = head.method_length == 4 && memcmp(data + head.method_at, "HEAD", 4) == 0;
@@ -149,7 +151,7 @@ static void target_request(struct input *input)
         if (options & 16)
             capacity = (size_t)length / (1 + (options >> 5)); /* too small, often */
         Out out = {.data = malloc(capacity), .capacity = capacity};
-        CORE(hd_request)(&out, &head, data, identity, (const uint8_t *)"nova:8775", 9, content_length);
+        CORE(hd_request)(&out, &head, data, identity, sign_next, (const uint8_t *)"nova:8775", 9, content_length);
         if (out.length > out.capacity || (out.overflow && !(options & 16)))
             complain("%zu bytes of %zu", out.length, out.capacity);
         if (!out.overflow) {
@@ -160,6 +162,9 @@ static void target_request(struct input *input)
             if (!text_is(sent.host, "nova:8775") || !text_is(sent.instance, "instance") || !text_is(sent.project, "project") ||
                 !text_is(sent.address, options & 8 ? "fe80::9" : "10.0.0.5") || sent.signature.length != 64)
                 complain("the head for Nova has other values than ours");
+            const uint8_t *signature = sign_next ? identity->next_signature : identity->data + identity->length - 66;
+            if (memcmp(sent.signature.data, signature, 64) != 0)
+                complain("the head for Nova is signed with the other secret");
             if (sent.content_length != content_length || sent.method.length != head.method_length)
                 complain("the head for Nova has another length or method");
         }

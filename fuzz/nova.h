@@ -12,7 +12,7 @@ static struct server *server_new(struct wire *wire)
             continue;
         struct bytes todo = server->todo, head = server->head;
         *server = (struct server){.used = true, .serial = ++people.server_serial, .wire = wire, .token = NOBODY, .key = NOBODY,
-                                  .put = NOBODY, .dirty_at = UINT64_MAX, .todo = todo, .head = head};
+                                  .put = NOBODY, .host = NOBODY, .dirty_at = UINT64_MAX, .todo = todo, .head = head};
         bytes_clear(&server->todo);
         bytes_clear(&server->head);
         if (people.server_most <= i)
@@ -33,20 +33,32 @@ static void server_tried(struct server *server)
     server->tried = true;
     server->tried_at = python.done;
     server->tried_us = people.turn_us;
+    server->tried_set = python.set;
     if (server->request_n == 0)
         return;
     if (server->wire->unclean)
         complain("server %u: a request is sent on a connection that was not quiet when epoll was asked", server->serial);
     if (!server->complete)
         complain("server %u: a request is sent before the last one was there", server->serial);
-    if (server->upstreams != python.upstreams)
-        complain("server %u: a request is sent to an address that was replaced", server->serial);
     if (server->wild)
         return;
     if (server->sent > server->dirty_at)
         complain("server %u: a request is sent on a connection that should have been closed", server->serial);
     if (server->answered_at == 0 || server->sent < server->answered_at)
         complain("server %u: a request is sent before the last one was answered", server->serial);
+}
+
+/* A request goes to a server that Python names, and by the name that it has there. */
+static void judge_server(struct server *server, struct text host)
+{
+    bool ipv6 = server->wire->peer.ss_family == AF_INET6;
+    int name = text_is(host, hosts[1]);
+    if (!text_is(host, hosts[name]) || (server->host != NOBODY && server->host != name))
+        complain("server %u: a request for another host", server->serial);
+    server->host = name;
+    if (server->place >= (server->tried_set & SET_N) || ipv6 != !!(server->tried_set & SET_IPV6) ||
+        name != !!(server->tried_set & SET_OTHER_HOST))
+        complain("server %u: a request is sent to a server that was replaced", server->serial);
 }
 
 static void server_head(struct server *server, const uint8_t *data, size_t length)
@@ -71,9 +83,9 @@ static void server_head(struct server *server, const uint8_t *data, size_t lengt
         text_number((struct text){head.project.data + 8, head.project.length - 8}) != number)
         complain("instance and project of different identities");
     struct put *put = &python.puts[number];
-    if (!text_is(head.address, addresses[key_address(put->key)].text) || !text_is(head.signature, put->signature) ||
-        !text_is(head.host, "nova:8775"))
-        complain("address, signature or host are not those of identity %ld", (long)number);
+    if (!text_is(head.address, addresses[key_address(put->key)].text) || !(text_is(head.signature, put->signature) || (put->next_signature[0] && text_is(head.signature, put->next_signature))))
+        complain("address or signature are not those of identity %ld", (long)number);
+    judge_server(server, head.host);
     if (!(put->since <= server->tried_at && server->tried_at < put->until))
         complain("a request is sent under identity %ld, which was not the present one", (long)number);
     if (server->tried_us >= put->ends_us)

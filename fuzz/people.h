@@ -12,7 +12,7 @@
 #include "python.h"
 #include "reader.h"
 
-enum { GUESTS = 640, SERVERS = 256, TOKENS = 1024, RECORDS = 1024, WAITING = 32, MARK = 0xf5, CELL = 16 };
+enum { GUESTS = 640, SERVERS = WIRES, TOKENS = 1024, RECORDS = 1024, WAITING = 32, MARK = 0xf5, CELL = 16 };
 
 struct token {
     bool used;
@@ -76,7 +76,9 @@ struct server {
     bool end_wanted;       /* FIN after the last byte */
     bool wild;             /* it sends arbitrary bytes too */
     uint64_t dirty_at;     /* from this byte on it sent what makes the connection useless for another request */
-    unsigned upstreams;    /* addresses that had been set when it was made */
+    int place;             /* which server it is to: its place among those that Python names */
+    int host;              /* what it was called in the first request; NOBODY: there was none */
+    int tried_set;         /* the servers that there were when the core began to send a request */
     unsigned request_n;
     bool in_request;       /* part of one has come */
     struct bytes head;

@@ -44,8 +44,13 @@ struct put {
     uint64_t ends_us;
     uint64_t since, until;
     uint64_t revoked_at;
-    char signature[65];
+    char signature[65], next_signature[65]; /* the latter empty: there was one secret */
 };
+
+/* Which servers there are is one number: how many, and of what kind all of them are. The first of them are the same in
+ * sets of the same kind. */
+enum { SET_MOST = 16, SET_N = 31, SET_IPV6 = 32, SET_OTHER_HOST = 64 };
+static const char *const hosts[] = {"nova:8775", "other-nova:8775"};
 
 enum policy { P_KNOWN, P_LATE, P_ABSENT, P_REFUSED, P_SILENT, P_SHORT, P_EXPIRED, P_STALE, POLICIES };
 
@@ -74,6 +79,7 @@ static struct {
     unsigned put_n;
     bool stopped;
     unsigned upstream_n;
+    bool two_secrets; /* identities are signed twice */
     bool reads; /* events, whenever there are any */
     uint64_t events_read, requests_read, problems[32];
     /* Blocks of counters that are lent to the loop, and the sum of those that it gave back. */
@@ -97,7 +103,9 @@ static struct {
     } model[SCOPES];
     int current[KEYS]; /* put, or NOBODY */
     bool ever_absent[KEYS];
-    unsigned upstreams; /* set_upstream messages */
+    unsigned upstreams; /* messages that named servers */
+    int set;            /* what the last of them named */
+    bool revoked;       /* any identity, ever */
 } python;
 
 static int key_of(int scope, int address)
@@ -171,19 +179,22 @@ static void model_follow(void)
             }
             break;
         case VALUE(MS_REVOKE):
+            python.revoked = true;
             if (python.model[scope].there) {
                 model_revoke(scope, key, at);
                 python.model[scope].generation = message->generation;
             }
             break;
         case VALUE(MS_REVOKE_ALL):
+            python.revoked = true;
             if (python.model[scope].there) {
                 model_revoke(scope, NOBODY, at);
                 python.model[scope].generation = message->generation;
             }
             break;
-        case VALUE(MS_UPSTREAM):
+        case VALUE(MS_UPSTREAMS):
             python.upstreams++;
+            python.set = message->put;
             break;
         default:
             break;
@@ -221,10 +232,13 @@ static void python_put(int key, uint64_t generation, uint64_t asked_us, uint64_t
     int instance_length = snprintf(instance, sizeof instance, "instance-%u", number);
     int project_length = snprintf(project, sizeof project, "project-%u", number);
     fill_key(&message, key);
-    Identity *identity = core_identity(message.address, instance, (size_t)instance_length, project, (size_t)project_length, "secret");
+    Identity *identity = core_identity(message.address, instance, (size_t)instance_length, project, (size_t)project_length, "secret",
+                                       python.two_secrets ? "next" : "");
     struct put *put = &python.puts[number];
     *put = (struct put){.key = key, .ends_us = message.ends_us, .since = UINT64_MAX, .revoked_at = UINT64_MAX};
     memcpy(put->signature, identity->data + identity->length - 66, 64);
+    if (python.two_secrets)
+        memcpy(put->next_signature, identity->next_signature, 64);
     message.payload = identity;
     if (!python_post(&message, key_scope(key), key, (int)number))
         kernel_free(identity);
@@ -335,27 +349,29 @@ static void python_remove_listener(unsigned number, bool drain)
         python.listeners[number].removed = true;
 }
 
-static void python_set_upstream(unsigned n, bool ipv6)
+static void python_set_upstreams(int set)
 {
-    UpstreamMessage *upstream = take_block(sizeof *upstream, __func__, __LINE__);
-    Message message = {.kind = VALUE(MS_UPSTREAM), .payload = upstream};
-    memset(upstream, 0, sizeof *upstream);
-    for (unsigned i = 0; i < n; i++) {
-        struct sockaddr_in *four = (struct sockaddr_in *)&upstream->targets[i].address;
-        struct sockaddr_in6 *six = (struct sockaddr_in6 *)&upstream->targets[i].address;
-        if (ipv6) {
+    UpstreamsMessage *upstreams = take_block(sizeof *upstreams, __func__, __LINE__);
+    Message message = {.kind = VALUE(MS_UPSTREAMS), .payload = upstreams};
+    memset(upstreams, 0, sizeof *upstreams);
+    upstreams->server_n = set & SET_N;
+    for (unsigned i = 0; i < upstreams->server_n; i++) {
+        ServerSpec *spec = &upstreams->servers[i];
+        struct sockaddr_in *four = (struct sockaddr_in *)&spec->target.address;
+        struct sockaddr_in6 *six = (struct sockaddr_in6 *)&spec->target.address;
+        if (set & SET_IPV6) {
             *six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(8775)};
             six->sin6_addr.s6_addr[15] = (uint8_t)(i + 1);
         } else {
             *four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(8775)};
             four->sin_addr.s_addr = htonl(0xc0000200 + i + 1);
         }
-        upstream->targets[i].length = ipv6 ? sizeof *six : sizeof *four;
+        spec->target.length = set & SET_IPV6 ? sizeof *six : sizeof *four;
+        spec->number = python.upstream_n * SET_MOST + i + 1; /* another one each time, as Python may */
+        spec->host_length = (uint32_t)snprintf((char *)spec->host, sizeof spec->host, "%s", hosts[!!(set & SET_OTHER_HOST)]);
     }
-    upstream->target_n = n;
-    upstream->host_length = (uint32_t)snprintf((char *)upstream->host, 16, "nova:8775");
-    if (!python_post(&message, NOBODY, NOBODY, NOBODY))
-        kernel_free(upstream);
+    if (!python_post(&message, NOBODY, NOBODY, set))
+        kernel_free(upstreams);
     else
         python.upstream_n++;
 }
@@ -428,6 +444,20 @@ static void python_answer_late(unsigned which, enum policy policy)
     python_answer(question.key, question.generation, question.asked_us, policy);
 }
 
+/* A problem is of a server that was named, or of none. */
+static void python_problem(const Event *event)
+{
+    bool of_server = event->code == VALUE(PR_UPSTREAM_AWAY) || event->code == VALUE(PR_UPSTREAM_BACK) ||
+                     event->code == VALUE(PR_UPSTREAM_NONSENSE) || event->code == VALUE(PR_UPSTREAM_REFUSES_SIGNATURE) ||
+                     event->code == VALUE(PR_UPSTREAM_SILENT) || event->code == VALUE(PR_UPSTREAM_SLOW) ||
+                     event->code == VALUE(PR_NEXT_SECRET);
+    if (of_server != (event->upstream != 0) || event->upstream > python.upstream_n * SET_MOST)
+        complain("problem %u is of server %u", event->code, event->upstream);
+    if (event->code == VALUE(PR_UPSTREAM_CERTIFICATE) || event->code == VALUE(PR_UPSTREAM_TLS))
+        complain("problem %u, and there is no TLS", event->code);
+    python.problems[event->code]++;
+}
+
 /* Loop.events() of _core.pyx. */
 static void python_read_events(void)
 {
@@ -450,7 +480,7 @@ static void python_read_events(void)
         } else if (event.kind == VALUE(EV_SCOPE_REMOVED)) {
             python_takes_back(&event);
         } else if (event.kind == VALUE(EV_PROBLEM)) {
-            python.problems[event.code]++;
+            python_problem(&event);
         } else {
             complain("an event of unknown kind %d", event.kind);
         }
@@ -483,6 +513,8 @@ static void python_start(LoopState *loop)
     memset(&python.given_back, 0, sizeof python.given_back);
     python.block_n = 0;
     python.listener_n = python.question_n = python.put_n = python.upstream_n = python.upstreams = 0;
+    python.set = 0;
+    python.two_secrets = python.revoked = false;
     python.stopped = false;
     python.reads = true;
     python.events_read = python.requests_read = python.done = 0;

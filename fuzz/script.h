@@ -34,7 +34,7 @@ enum operation {
     OP_ADD_LISTENER,    /* scope */
     OP_REMOVE_LISTENER, /* listener, drain */
     OP_SCOPE,           /* scope, add or remove */
-    OP_UPSTREAM,        /* how many addresses */
+    OP_UPSTREAM,        /* how many servers, and of what kind */
     OP_STOP,            /* time */
     OP_EVENTS,          /* whether Python reads them */
     OP_TIME,            /* time */
@@ -59,6 +59,7 @@ static struct {
     unsigned turns; /* that pass before the next operation */
     unsigned connecting; /* how Nova accepts: see hook_connect */
     unsigned connects;
+    unsigned server_n; /* that there are at the start */
     bool answers; /* Nova answers by itself */
     enum answer answer;
     size_t answer_number;
@@ -390,7 +391,8 @@ static bool operate(struct input *input)
         }
         break;
     case OP_UPSTREAM:
-        python_set_upstream(1 + first % 16, first & 16);
+        python_set_upstreams((first & 64 ? 0 : 1 + first % SET_MOST) | (first & 16 ? SET_IPV6 : 0) |
+                             (first & 32 ? SET_OTHER_HOST : 0));
         break;
     case OP_STOP:
         input->at--;

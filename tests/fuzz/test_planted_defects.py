@@ -48,7 +48,7 @@ DEFECTS = {
     "a place at Nova is not given back to its source": (
         "conversation",
         "a source counts",
-        Defect("upstream", "up.source.busy_n -= 1", "up.source.busy_n -= 1 - PLANTED"),
+        Defect("pool", "up.source.busy_n -= 1", "up.source.busy_n -= 1 - PLANTED"),
     ),
     "an answer is received one byte beyond its buffer": (
         "conversation",
