@@ -179,7 +179,7 @@ cdef void up_warm(LoopState *loop, Server *server) noexcept nogil:
     depends on it, so it takes no descriptor from anybody."""
     cdef int error = 0
     cdef Upstream *up
-    if server.busy_n + server.released_n + server.idle_n >= loop.settings.max_upstream_connections:
+    if server.busy_n + server.released_n + server.idle_n + server.warming_n >= loop.settings.max_upstream_connections:
         return
     up = up_new(loop, server, False, &error)
     if up is NULL:
@@ -189,6 +189,7 @@ cdef void up_warm(LoopState *loop, Server *server) noexcept nogil:
             tm_set(loop, &server.retry, server, loop.now_ms + SV_FIRST_PAUSE_MS)
         return
     up.phase = UP_WARMING
+    server.warming_n += 1
     ls_insert(&server.warming, &up.link, up)
     up_connecting(loop, up, error, loop.settings.connect_timeout_ms)
 
@@ -202,7 +203,11 @@ cdef void up_warmed(LoopState *loop, Upstream *up, int error) noexcept nogil:
         up_close(loop, up)
         sv_failed(loop, server, error, probe)
         return
-    ls_remove(&up.link)
-    up_rest(loop, up)
+    if by_unlikely(server.busy_n + server.released_n + server.idle_n >= loop.settings.max_upstream_connections):
+        up_close(loop, up)                 # requests were faster, and have all the room
+    else:
+        ls_remove(&up.link)
+        server.warming_n -= 1
+        up_rest(loop, up)
     sv_connected(loop, server)
     loop.pump_wanted = True

@@ -245,6 +245,7 @@ cdef struct Server:
     uint32_t busy_n            # its requests in flight
     uint32_t released_n
     uint32_t idle_n
+    uint32_t warming_n
     uint32_t failures          # in a row
     uint32_t version           # of spec.tls
     bint away                  # it does not take connections

@@ -186,7 +186,9 @@ cdef void up_close(LoopState *loop, Upstream *up) noexcept nogil:
         else:
             server.released_n -= 1
             loop.released_n -= 1
-    elif up.phase != UP_WARMING:
+    elif up.phase == UP_WARMING:
+        server.warming_n -= 1
+    else:
         up_disengage(loop, up)
         loop.pump_wanted = True
         if by_unlikely(up.abandoned):
