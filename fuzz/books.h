@@ -169,7 +169,7 @@ static void books_check_servers(const LoopState *loop, const Link *list, bool re
         if (list_length(&server->idle) != idle || list_length(&server->warming) != warming)
             complain("a server's pool has connections to another one");
         if (server->busy_n != busy || server->idle_n != idle || server->released_n != released ||
-            server->connection_n != busy + idle + released + warming)
+            server->warming_n != warming || server->connection_n != busy + idle + released + warming)
             complain("a server counts %u busy, %u idle, %u released, %u in all; there are %lu, %lu, %lu, and %lu on their way",
                      server->busy_n, server->idle_n, server->released_n, server->connection_n, (unsigned long)busy,
                      (unsigned long)idle, (unsigned long)released, (unsigned long)warming);

@@ -33,7 +33,7 @@ DEFECTS = {
         "conversation",
         "requests, 0 aborted",
         Defect(
-            "exchange",
+            "finished",
             "st_count(loop, scope, CT_ABORTED, 1)",
             "st_count(loop, scope, CT_ABORTED, 1 - PLANTED)",
         ),
