@@ -73,11 +73,11 @@ cdef void se_send(LoopState *loop, Upstream *up) noexcept nogil:
     up.second_us = loop.now_us
     if length:
         n = up_send(up, loop.scratch, length)
+    if n > 0:
+        st_count(loop, guest.scope, CT_BYTES_UP, <uint64_t> n)
     if n <= 0 or <size_t> n < length:
         up_close(loop, up)
         se_put_off(loop, guest)
-        return
-    st_count(loop, guest.scope, CT_BYTES_UP, <uint64_t> n)
 
 
 cdef void se_won(LoopState *loop, Upstream *up) noexcept nogil:
