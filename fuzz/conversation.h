@@ -115,6 +115,9 @@ static void target_conversation(struct input *input)
         model_follow();
         python_read_events();
         books_check_end(loop);
+        trace("%lu second tries, %lu of them faster, %lu signed anew", (unsigned long)loop->counters.values[VALUE(CT_SECOND_TRIES)],
+              (unsigned long)loop->counters.values[VALUE(CT_SECOND_WON)],
+              (unsigned long)loop->counters.values[VALUE(CT_SECRET_RETRIES)]);
         for (unsigned i = 0; i < python.listener_n; i++) {
             if (python.listeners[i].open)
                 complain("listener %u is still open", i + 1);

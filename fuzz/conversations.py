@@ -588,3 +588,196 @@ def conversations() -> Iterator[tuple[str, Conversation]]:
         "pipelined-and-mixed",
         new().connect().ask("many", 5).ask("head").ask("post", 300).ask("get_close").ask("get").turn(12),
     )
+    yield from several_servers()
+
+
+def several_servers() -> Iterator[tuple[str, Conversation]]:
+    """Second tries, servers that go and come, two secrets."""
+    new = Conversation
+    for connecting in range(8):
+        for answers in (True, False):
+            yield (
+                f"servers-one-differs-{connecting}-{answers}",
+                new(servers=3, second_try_after_ms=100)
+                .server(0, connecting, answers=answers)
+                .crowd(0, 5)
+                .turns(6)
+                .time(150)
+                .turns(6)
+                .all_ask()
+                .turns(6)
+                .time(2000)
+                .turns(4)
+                .all_ask("head")
+                .turns(9),
+            )
+    for first in range(3):
+        for ends in (FIN, RESET, CLOSE):
+            yield (
+                f"second-try-{first}-ends-{ends}",
+                new(servers=2, second_try_after_ms=100, answers=False)
+                .connect()
+                .ask("get")
+                .turns(5)
+                .time(150)
+                .turns(4)
+                .server_ends(ends, server=first)
+                .turns(3)
+                .answer("length", 3000, server=1)
+                .turns(4)
+                .ask("get")
+                .turns(4),
+            )
+    for late in ("length", "chunked", "close", "cut", "both", "101", "403", "half"):
+        for first in range(2):
+            yield (
+                f"second-try-answers-{late}-{first}",
+                new(servers=2, second_try_after_ms=100, answers=False)
+                .connect()
+                .ask("get")
+                .turns(5)
+                .time(150)
+                .turns(4)
+                .answer(late, 3000, server=first)
+                .turns(4)
+                .answer("length", 200, server=1 - first)
+                .turns(6)
+                .ask("head")
+                .turns(5),
+            )
+    yield (
+        "second-try-of-an-identity-that-ended",
+        new(servers=2, second_try_after_ms=100, answers=False, policy="short")
+        .connect()
+        .ask("get")
+        .turns(5)
+        .policy(0, "known")
+        .time(150)
+        .turns(6)
+        .time(100)
+        .turns(5)
+        .nova()
+        .turns(5),
+    )
+    for turns in range(1, 8):
+        yield (
+            f"second-try-and-revoked-{turns}",
+            new(servers=2, second_try_after_ms=100, answers=False)
+            .connect()
+            .ask("get")
+            .turns(5)
+            .time(150)
+            .turns(turns)
+            .revoke(0)
+            .turns(4)
+            .nova()
+            .turns(6),
+        )
+        yield (
+            f"second-try-and-guest-goes-{turns}",
+            new(servers=2, second_try_after_ms=100, answers=False)
+            .connect()
+            .ask("get")
+            .turns(5)
+            .time(150)
+            .turns(turns)
+            .guest_ends(CLOSE)
+            .turns(4)
+            .answer()
+            .turns(3),
+        )
+        yield (
+            f"second-try-and-servers-go-{turns}",
+            new(servers=2, second_try_after_ms=100, answers=False, connecting=1)
+            .connect()
+            .ask("get")
+            .turns(5)
+            .time(150)
+            .turns(turns)
+            .upstream(1)
+            .turns(3)
+            .upstream(4)
+            .turns(2)
+            .nova(1)
+            .turns(6),
+        )
+        yield (
+            f"servers-go-and-come-{turns}",
+            new(servers=3, warm_connections=2)
+            .crowd(0, 5)
+            .turns(turns)
+            .upstream(1)
+            .turns(2)
+            .all_ask()
+            .upstream(0)
+            .turns(3)
+            .time(50)
+            .upstream(4)
+            .turns(5)
+            .upstream(4, other_host=True)
+            .all_ask()
+            .turns(5)
+            .upstream(2, ipv6=True)
+            .turns(8),
+        )
+    for connecting in range(8):
+        for most in (1, 2, 256):
+            yield (
+                f"warm-{connecting}-{most}",
+                new(servers=2, warm_connections=3, connecting=connecting, max_upstream_connections=most)
+                .turns(3)
+                .crowd(0, 5)
+                .turns(5)
+                .to_timer()
+                .turns(4)
+                .nova()
+                .to_timer()
+                .turns(8),
+            )
+    # How many servers accept which secret.
+    for accepts in ((1,), (2,), (1, 2), (2, 1), (2, 2), (1, 2, 2), (2, 0, 1)):
+        conversation = new(servers=len(accepts), two_secrets=True, second_try_after_ms=100)
+        for place, secret in enumerate(accepts):
+            conversation.server(place, secret=secret)
+        yield (
+            f"secrets-{'-'.join(map(str, accepts))}",
+            conversation.crowd(0, 4)
+            .turns(6)
+            .all_ask("head")
+            .turns(6)
+            .all_ask("put_nothing")
+            .turns(6)
+            .secrets(two=False)
+            .revoke(10)
+            .all_ask()
+            .turns(6),
+        )
+    yield (
+        "secrets-and-a-second-try",
+        new(servers=2, two_secrets=True, second_try_after_ms=100)
+        .server(1, secret=2)
+        .server(0, secret=1, answers=False)
+        .crowd(0, 4)
+        .turns(6)
+        .all_ask()
+        .turns(4)
+        .time(150)
+        .turns(5)
+        .answer("403")
+        .turns(6),
+    )
+    # The first request is refused, the answer to the second one is late; so another server is asked, with the other
+    # secret.
+    for secret in (1, 2):
+        yield (
+            f"secrets-refused-then-slow-{secret}",
+            new(servers=2, two_secrets=True, second_try_after_ms=100, answers=False)
+            .connect()
+            .ask("get")
+            .turns(5)
+            .answer("403")
+            .turns(4)
+            .server(0, secret=secret)
+            .time(150)
+            .turns(9),
+        )

@@ -15,11 +15,13 @@ static void do_the_usual(void)
         struct server *server = &people.servers[i];
         if (!server->used || !server->wire)
             continue;
-        if (server->wire->connecting && script.connecting != 2)
-            connected(server, script.connecting == 4 || (script.connecting == 7 && server->serial & 1));
-        if (script.answers && server->complete && server->answers == 0 && !server->end_wanted && !server->wire->down &&
+        unsigned how = how_of(server), connecting = how & 7;
+        bool refuses = (how & 48) == (server->signed_next ? 16 : 32);
+        if (server->wire->connecting && connecting != 2)
+            connected(server, connecting == 4 || (connecting == 7 && server->serial & 1));
+        if (!(how & 8) && server->complete && server->answers == 0 && !server->end_wanted && !server->wire->down &&
             !server->wire->in_ended) {
-            server_answers(server, script.answer, number);
+            server_answers(server, refuses ? ANSWER_403 : script.answer, number);
             server_delivers(server, SIZE_MAX);
         }
     }
@@ -143,7 +145,7 @@ static int hook_connect(struct wire *wire)
     const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)&wire->peer;
     server->place = (wire->peer.ss_family == AF_INET6 ? six->sin6_addr.s6_addr[15] : (int)(ntohl(four->sin_addr.s_addr) & 255)) - 1;
     script.connects++;
-    switch (script.connecting) {
+    switch (how_of(server) & 7) {
     case 1:
         error = 0;
         break;
@@ -204,6 +206,7 @@ static void hook_closed(struct wire *wire, bool reset)
     if (wire->to_nova) {
         struct server *server = wire->far;
         trace("    server %u: the core closes", server->serial);
+        server_was_read(server);
         server->wire = NULL;
         server->used = false;
     } else {

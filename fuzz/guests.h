@@ -136,6 +136,8 @@ static void guest_head(struct guest *guest, const uint8_t *data, size_t length)
                 complain("guest %u got the answer to token %d, and waits for %d", guest->serial, record->token, guest->waiting[0]);
             if (record->status != head.status)
                 complain("status %d became %d", record->status, head.status);
+            if (head.status == 403 && record->may_ask_twice && !(token->signed_present && token->signed_next))
+                complain("guest %u gets 403, and the other secret was not tried", guest->serial);
             if (record->put != NOBODY && python.puts[record->put].revoked_at <= guest->begun_at)
                 complain("an answer under identity %d began although it was revoked", record->put);
         }

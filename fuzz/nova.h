@@ -61,6 +61,48 @@ static void judge_server(struct server *server, struct text host)
         complain("server %u: a request is sent to a server that was replaced", server->serial);
 }
 
+/* A request is at one server, or, when that one is slow, at two. */
+static void judge_second(const struct server *server)
+{
+    unsigned others = 0;
+    for (unsigned i = 0; i < people.server_most; i++) {
+        const struct server *other = &people.servers[i];
+        if (other == server || !other->used || !other->wire || other->wild || other->token != server->token ||
+            (other->answered_at && other->sent >= other->answered_at))
+            continue;
+        others++;
+        if (python.upstreams == 1 && other->place == server->place)
+            complain("token %d is twice at the server in place %d", server->token, server->place);
+    }
+    if (others > (python.loop->settings.second_try_after_ms ? 1 : 0))
+        complain("token %d is at %u servers", server->token, others + 1);
+}
+
+/* Signed anew after it was refused, and with the other secret. */
+static void judge_secret(const struct server *server, struct token *token)
+{
+    if (token->refused.used && !python.revoked && python.upstreams == 1 && token->refused.place == server->place &&
+        token->refused.put == server->put && token->refused.signed_next == server->signed_next)
+        complain("token %d is signed again as the server in place %d refused it", server->token, server->place);
+    if (server->signed_next)
+        token->signed_next = true;
+    else
+        token->signed_present = true;
+}
+
+/* The core closes a connection: what has it read of it? */
+static void server_was_read(const struct server *server)
+{
+    if (!server->refused || !server->may_ask_twice || server->wild || server->token == NOBODY || server->answers != 1 ||
+        kernel.faults_given || server->answered_at == 0 || server->sent < server->answered_at || bytes_length(&server->wire->in))
+        return;
+    struct token *token = &people.tokens[server->token];
+    token->refused.used = true;
+    token->refused.signed_next = server->signed_next;
+    token->refused.place = server->place;
+    token->refused.put = server->put;
+}
+
 static void server_head(struct server *server, const uint8_t *data, size_t length)
 {
     struct sent_head head;
@@ -73,6 +115,7 @@ static void server_head(struct server *server, const uint8_t *data, size_t lengt
     server->complete = false;
     server->answers = 0;
     server->answered_at = 0;
+    server->refused = false;
     server->tried = false;
     server->for_head = text_is(head.method, "HEAD");
     /* Under which identity, and was it good? */
@@ -91,6 +134,7 @@ static void server_head(struct server *server, const uint8_t *data, size_t lengt
     if (server->tried_us >= put->ends_us)
         complain("a request is sent under identity %ld, which had ended", (long)number);
     server->put = (int)number;
+    server->signed_next = put->next_signature[0] && text_is(head.signature, put->next_signature);
     server->key = put->key;
     /* Whose request? */
     if (head.target.length > 2 && memcmp(head.target.data, "/~", 2) == 0) {
@@ -114,8 +158,11 @@ static void server_head(struct server *server, const uint8_t *data, size_t lengt
                 complain("a request that may not be repeated was sent twice");
         }
         token->seen++;
+        judge_second(server);
+        judge_secret(server, token);
     }
     bool repeatable = (server->for_head || text_is(head.method, "GET")) && head.content_length < 0;
+    server->may_ask_twice = repeatable && put->next_signature[0];
     if (!repeatable && server->request_n > 1)
         complain("a request that may not be repeated goes out on a kept connection");
     for (unsigned i = 0; i < people.record_n && server->request_n == 1; i++) {

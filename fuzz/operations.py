@@ -82,6 +82,8 @@ class Conversation:
         answers: bool = True,
         drain: bool = False,
         early: bool = False,
+        servers: int = 1,
+        two_secrets: bool = False,
         seed: int = 0,
         start_fault: int = 0,
         answer: str = "length",
@@ -92,7 +94,7 @@ class Conversation:
     ) -> None:
         head = bytearray(SETTING_BYTES)
         head[0] = access_log | (not quiet) << 1 | (not settles) << 2 | (not opens) << 3 | connecting << 5
-        head[1] = (not answers) | drain << 1 | early << 2
+        head[1] = (not answers) | drain << 1 | early << 2 | servers - 1 << 3 | two_secrets << 5
         head[2] = seed
         head[3:7] = bytes(
             [start_fault, ANSWERS[answer], amount(length), POLICIES[policy] | POLICIES[other_policy] << 4]
@@ -198,8 +200,16 @@ class Conversation:
     def scope(self, scope: int, add: bool) -> Conversation:
         return self.put("scope", scope, add)
 
-    def upstream(self, n: int = 1, ipv6: bool = False) -> Conversation:
-        return self.put("upstream", n - 1 | ipv6 << 4)
+    def upstream(self, n: int = 1, ipv6: bool = False, other_host: bool = False) -> Conversation:
+        """n servers from now on; 0: none."""
+        return self.put("upstream", (n - 1 if n else 64) | ipv6 << 4 | other_host << 5)
+
+    def server(self, place: int, connecting: int = 0, answers: bool = True, secret: int = 0) -> Conversation:
+        """secret: 0 any, 1 the present one, 2 the next one."""
+        return self.put("server", place, connecting | (not answers) << 3 | secret << 4)
+
+    def secrets(self, two: bool) -> Conversation:
+        return self.put("secrets", two)
 
     def stop(self, ms: int = 0) -> Conversation:
         return self.put("stop", TIMES[ms])

@@ -22,6 +22,11 @@ struct token {
     bool for_head, http10, expects, repeatable, malformed;
     size_t length;         /* of its content */
     unsigned seen;         /* how often it reached Nova */
+    bool signed_present, signed_next; /* with which secrets */
+    struct {
+        bool used, signed_next;
+        int place, put;
+    } refused;             /* the last 403 that the core has read, of those that it may ask about again */
 };
 
 struct guest {
@@ -62,6 +67,7 @@ struct record {
     uint64_t stop;         /* and stops */
     uint64_t end;          /* the same if it is whole then, else 0 */
     bool needs_end;        /* it ends with the connection */
+    bool may_ask_twice;    /* as the server's */
     bool late;             /* it came when it was not this request's turn any more: HTTP cannot tell whose it is */
     bool mixed;            /* arbitrary bytes follow it, or its end came too early */
     bool whole;            /* all of it has gone to the core */
@@ -88,6 +94,9 @@ struct server {
     int token, key, put;   /* of the present request */
     bool complete;         /* it is here */
     bool for_head, wants_content;
+    bool signed_next;      /* with the next secret */
+    bool may_ask_twice;    /* it may be repeated, and its identity is signed twice */
+    bool refused;          /* the first answer made for it is 403 */
     unsigned answers;      /* final ones made for it */
     uint64_t answered_at;  /* where the first ends, in `sent`; 0: not whole */
 };

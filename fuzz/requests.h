@@ -288,6 +288,7 @@ static unsigned record_new(struct server *server, int status, int framing, size_
     server_mixes(server);
     people.records[number] = (struct record){
         .server = server->serial, .request = server->request_n, .token = server->token, .key = server->key, .put = server->put,
+        .may_ask_twice = server->may_ask_twice,
         .status = status, .framing = framing, .length = length, .start = server_place(server), .stop = UINT64_MAX};
     if (server->request_n == 0) {
         /* It speaks before it is asked: whether to a HEAD or a GET, nobody knows. */
@@ -425,8 +426,10 @@ static void server_answers(struct server *server, enum answer answer, size_t num
         about->end = server_place(server);
     about->stop = server_place(server);
     about->needs_end = framing == F_CLOSE;
-    if (server->answers++ == 0)
+    if (server->answers++ == 0) {
         server->answered_at = whole || for_head ? server_place(server) : 0;
+        server->refused = kinds[answer].status == 403;
+    }
     if (for_head)
         about->end = server_place(server);
     if (answer == ANSWER_CLOSE || answer == ANSWER_CUT || answer == ANSWER_CHUNKED_CUT)

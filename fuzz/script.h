@@ -44,6 +44,8 @@ enum operation {
     OP_LIMITS,          /* descriptors, bytes of one send */
     OP_TURNS,           /* how many, and one more */
     OP_ALL_ASK,         /* every guest asks; request */
+    OP_SERVER,          /* place of a server; how that one accepts and answers from now on: see how_of */
+    OP_SECRETS,         /* whether identities are signed with two from now on */
     OPERATIONS,
     OPERATIONS_ROOM = 40 /* inputs keep their meaning as long as there is room */
 };
@@ -63,12 +65,25 @@ static struct {
     bool answers; /* Nova answers by itself */
     enum answer answer;
     size_t answer_number;
+    struct {
+        bool differs; /* from what holds for all */
+        uint8_t how;
+    } servers[SET_MOST];
     enum ending ending;
     bool quiet_first, settles, opens_windows;
     uint64_t drain_ms;
     uint64_t since_us; /* of the present ending */
     bool removals;     /* listeners or scopes were removed, or it was stopped */
 } script;
+
+/* How a server accepts (bits 0 to 2), whether it is silent (bit 3), and which secret it has: 16 the present one, 32 the next
+ * one; else it does not look. */
+static unsigned how_of(const struct server *server)
+{
+    if (script.servers[server->place].differs)
+        return script.servers[server->place].how;
+    return script.connecting | (script.answers ? 0 : 8);
+}
 
 static uint64_t next_time_ms(struct input *input)
 {
@@ -437,6 +452,15 @@ static bool operate(struct input *input)
     case OP_TURNS:
         script.turns = first < 240 ? first % 16 : first; /* mostly a few, as with OP_CROWD */
         return false;
+    case OP_SERVER: {
+        uint8_t how = next_byte(input);
+        script.servers[first % SET_MOST].differs = !(how & 128);
+        script.servers[first % SET_MOST].how = how;
+        break;
+    }
+    case OP_SECRETS:
+        python.two_secrets = first & 1;
+        break;
     case OP_ALL_ASK:
         for (unsigned i = 0; i < people.guest_most; i++) {
             if (people.guests[i].used && people.guests[i].wire) {
