@@ -92,7 +92,7 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
     if by_unlikely(guest.second is not NULL):
         se_won(loop, up)
     sv_answered(loop, up.server, loop.now_us - guest.sent_us)
-    if by_unlikely(guest.signed_twice) and an_other_secret(loop, up, head.status):
+    if by_unlikely(up.signed_twice) and an_other_secret(loop, up, head.status):
         return
     up.has_head = True
     up.framing = head.framing
@@ -139,14 +139,14 @@ cdef bint an_other_secret(LoopState *loop, Upstream *up, int status) noexcept no
     cdef Guest *guest = up.guest
     cdef Server *server = up.server
     if status != 403:
-        if guest.signature != SG_ANY and server.prefers_next != guest.signed_next:
-            server.prefers_next = guest.signed_next
+        if guest.signature != SG_ANY and server.prefers_next != up.signed_next:
+            server.prefers_next = up.signed_next
             if server.prefers_next:
                 rg_of_server(loop, server, PR_NEXT_SECRET, 0, 0)
         return False
     if guest.signature != SG_ANY or not guest.repeatable:
         return False
-    guest.signature = <uint8_t> (SG_PRESENT if guest.signed_next else SG_NEXT)
+    guest.signature = <uint8_t> (SG_PRESENT if up.signed_next else SG_NEXT)
     st_count(loop, guest.scope, CT_SECRET_RETRIES, 1)
     guest.upstream_us += loop.now_us - guest.sent_us
     up_close(loop, up)                     # the rest of its answer is of no use

@@ -153,7 +153,7 @@ cdef void ex_take_from(LoopState *loop, Guest *guest, Server *server) noexcept n
     up_open(loop, guest, server, False)
 
 
-cdef size_t ex_build(LoopState *loop, Guest *guest, const Upstream *up) noexcept nogil:
+cdef size_t ex_build(LoopState *loop, Guest *guest, Upstream *up) noexcept nogil:
     """Writes head and body to loop.scratch and returns their length; 0 when the identity has ended: it is looked at
     again, because this is the moment that rule 1 means."""
     cdef Buffer *buffer = guest.received
@@ -166,12 +166,12 @@ cdef size_t ex_build(LoopState *loop, Guest *guest, const Upstream *up) noexcept
     out.length = 0
     out.capacity = SCRATCH
     out.overflow = False
-    guest.signed_twice = entry.identity.signed_twice
-    if by_unlikely(guest.signed_twice):
-        guest.signed_next = up.server.prefers_next
+    up.signed_twice = entry.identity.signed_twice
+    if by_unlikely(up.signed_twice):
+        up.signed_next = up.server.prefers_next
         if guest.signature != SG_ANY:
-            guest.signed_next = guest.signature == SG_NEXT
-    hd_request(&out, &buffer.head, buffer.data + buffer.start, entry.identity, guest.signed_twice and guest.signed_next,
+            up.signed_next = guest.signature == SG_NEXT
+    hd_request(&out, &buffer.head, buffer.data + buffer.start, entry.identity, up.signed_twice and up.signed_next,
                spec.host, spec.host_length, guest.body_length)
     if guest.body is not NULL:
         by_put(&out, guest.body.data, guest.body.end)

@@ -200,8 +200,6 @@ cdef struct Guest:
     bint was_parked
     bint park_counts           # the wait uses up park_left_ms
     bint fresh_only            # no kept connection for this request any more
-    bint signed_twice          # its identity has signatures of two secrets
-    bint signed_next           # and it was sent with that of the next one
     uint8_t signature          # SG_*: which it must be sent with
     bint cut                   # the answer was cut off: close without completing it
     Buffer *received           # from the guest: head, body, what is pipelined
@@ -282,6 +280,8 @@ cdef struct Upstream:
     uint8_t framing            # of the answer
     uint8_t framing_down       # towards the guest
     bint reused
+    bint signed_twice          # the identity of its request has signatures of two secrets
+    bint signed_next           # and that of the next one was sent
     bint streams               # a body that is still on its way in goes up on it
     bint probe                 # tries whether the server is back
     bint session_kept
