@@ -781,3 +781,25 @@ def several_servers() -> Iterator[tuple[str, Conversation]]:
             .time(150)
             .turns(9),
         )
+    # One server is known to accept the next secret, and has the second try of a request that the other one refuses late.
+    yield (
+        "secrets-of-two-servers-at-once",
+        new(servers=2, two_secrets=True, second_try_after_ms=100)
+        .server(1, secret=2)
+        .server(0, answers=False)
+        .connect()
+        .ask("get")
+        .turns(9)
+        .connect(0, 1)
+        .ask("get", guest=0)
+        .ask("get", guest=1)
+        .turns(9)
+        .server(1, answers=False)
+        .time(150)
+        .turns(5)
+        .answer("403", server=1)
+        .turns(5)
+        .nova()
+        .server(0, secret=2)
+        .turns(9),
+    )
