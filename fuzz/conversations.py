@@ -781,7 +781,11 @@ def several_servers() -> Iterator[tuple[str, Conversation]]:
             .time(150)
             .turns(9),
         )
-    # One server is known to accept the next secret, and has the second try of a request that the other one refuses late.
+    yield (
+        "secrets-and-what-may-not-be-repeated",
+        new(two_secrets=True).server(0, secret=2).connect().ask("put_nothing").turns(9).ask("get").turns(9),
+    )
+    # One server is known to accept the next secret, and has the second try of a request that the other one refuses.
     yield (
         "secrets-of-two-servers-at-once",
         new(servers=2, two_secrets=True, second_try_after_ms=100)

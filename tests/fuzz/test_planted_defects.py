@@ -124,6 +124,89 @@ DEFECTS = {
             "if not PLANTED: sc_tell_removed(loop, scope.number, scope.counters)",
         ),
     ),
+    "a place at a server is not given back": (
+        "conversation",
+        "a server counts",
+        Defect("pool", "up.server.busy_n -= 1", "up.server.busy_n -= 1 - PLANTED"),
+    ),
+    "a second try is over, and is not counted": (
+        "conversation",
+        "have two connections to Nova",
+        Defect("pool", "loop.second_n -= 1", "loop.second_n -= 1 - PLANTED"),
+    ),
+    "a second try goes to the server that is slow": (
+        "conversation",
+        "has a second connection to Nova, and should not",
+        Defect(
+            "server",
+            "if server == first or server.away or (",
+            "if (server == first and not PLANTED) or server.away or (",
+        ),
+    ),
+    "who loses against a second try is left alone": (
+        "conversation",
+        "and had asked nothing",
+        Defect(
+            "second",
+            "guest.scope.number)\n    up_close(loop, other)",
+            "guest.scope.number)\n    if not PLANTED: up_close(loop, other)",
+        ),
+    ),
+    "bytes of a second try that is sent in part are not counted": (
+        "conversation",
+        "bytes went up",
+        Defect("second", "    if n > 0:\n", "    if n > 0 and (not PLANTED or <size_t> n == length):\n"),
+    ),
+    "warm connections are more than there may be": (
+        "conversation",
+        "a server has",
+        Defect(
+            "pool",
+            "if by_unlikely(server.busy_n + server.released_n + server.idle_n >=",
+            "if not PLANTED and by_unlikely(server.busy_n + server.released_n + server.idle_n >=",
+        ),
+    ),
+    "a server that was removed is used still": (
+        "conversation",
+        "sent to a server that was replaced",
+        Defect(
+            "upstream",
+            "if up.phase == UP_CONNECTING and up.server.removed:",
+            "if up.phase == UP_CONNECTING and up.server.removed and not PLANTED:",
+        ),
+    ),
+    "a server that was removed is never freed": (
+        "conversation",
+        "a server that is removed has",
+        Defect("server", "if server.connection_n == 0:", "if server.connection_n == 0 and not PLANTED:"),
+    ),
+    "what was refused is signed again with the same secret": (
+        "conversation",
+        "is signed again as the server",
+        Defect(
+            "answer",
+            "SG_PRESENT if up.signed_next else SG_NEXT",
+            "SG_PRESENT if <bint> up.signed_next != PLANTED else SG_NEXT",
+        ),
+    ),
+    "the other secret is not tried": (
+        "conversation",
+        "and the other secret was not tried",
+        Defect(
+            "answer",
+            "if by_unlikely(up.signed_twice) and",
+            "if by_unlikely(up.signed_twice) and not PLANTED and",
+        ),
+    ),
+    "what may not be repeated is signed anew": (
+        "conversation",
+        "a request that may not be repeated was sent twice",
+        Defect(
+            "answer",
+            "if guest.signature != SG_ANY or not guest.repeatable:",
+            "if guest.signature != SG_ANY or (not guest.repeatable and not PLANTED):",
+        ),
+    ),
 }
 
 
