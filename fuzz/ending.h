@@ -66,6 +66,13 @@ static void go_on_ending(void)
             python_stop(script.drain_ms);
         break;
     case E_QUIET:
+        if (kernel.turns > TURNS / 2) {
+            /* Dozens of requests, each with its minute at servers that are silent, and each looks for a second one all the
+             * while: Nova answers now, or it takes too long. */
+            script.answers = true;
+            script.connecting = 0;
+            memset(script.servers, 0, sizeof script.servers);
+        }
         /* Rule 8: the time in each state is bounded. */
         if (!all_is_gone() && kernel.now_us - script.since_us > QUIET_MS * 1000ull)
             complain("%u connections of guests and %u to Nova are still there after %d hours", kernel.guests_open, kernel.novas_open,
