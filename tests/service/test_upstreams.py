@@ -194,6 +194,36 @@ def test_a_secret_that_one_after_the_other_takes(setting: Setting) -> None:
     assert new not in agent.log
 
 
+def test_the_secret_is_changed_twice(setting: Setting) -> None:
+    """That a server took the next one is over with the first change. In the second one a POST, which is never sent
+    twice, is signed with the present one until the server has shown that it takes the next."""
+    api = setting.upstream()
+    served = ServedBySeveral(setting, api)
+    agent = served.agent
+    only = SECRET
+
+    def picky(exchange: Exchange) -> bool:
+        good = exchange.signed_with(only)
+        exchange.send(
+            exchange.whole() if good else exchange.head("Content-Length: 0", status="403 Forbidden")
+        )
+        return True
+
+    guest = served.guests["blue-5"]
+    api.scripts["picky"] = picky
+    secrets = [f"new-{uuid.uuid4()}" for _ in range(2)]
+    for new in secrets:
+        api.secrets.add(new)
+        agent.reload(next_shared_secret=new)
+        post = guest.ask("/picky/early", method="POST", body=b"x")
+        assert (post.status, post.body) == (200, guest.mark("/picky/early"))
+        only = new
+        assert guest.is_served("/picky/changed")
+        agent.reload(default={"metadata_proxy_shared_secret": new}, next_shared_secret="")
+        assert guest.is_served("/picky/after")
+    assert not any(secret in agent.log for secret in secrets)
+
+
 INSTANCES = """
 instances:
 {entries}
