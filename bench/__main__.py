@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import instructions, machine, peers, report, rounds, syscalls
+from bench import instructions, machine, namespaces, parsing, peers, promises, report, rounds, syscalls
 from bench.build import BuildError, build
 from bench.load import LoadError
 from bench.promises import judge
 from bench.results import Results
 from bench.scenarios import SCENARIOS
+from fastmeta.exceptions import FastmetaError
 
 # Counted requests under strace, which is slow: enough for a share of a hundredth of a call. With hundreds of
 # connections so few requests would be mostly begin and end, so these scenarios are left out.
@@ -22,7 +23,8 @@ TRACED_REQUESTS = 500
 TRACED_CONNECTIONS = 16
 # Under callgrind one guest is enough: what depends on how many ask at once is the kernel's work.
 INSTRUCTION_SCENARIOS = ("keep-1", "close-1")
-INSTRUCTION_PEERS = ("floor", "fastmeta", "haproxy")
+INSTRUCTION_PEERS = ("floor", "fastmeta", "haproxy", "nginx")
+PARTS = ("cpu", "calls", "instructions", "parsing", "namespaces")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -33,16 +35,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--scenario", action="append", choices=SCENARIOS, help="only this one; may be given many times"
     )
     parser.add_argument(
-        "--peer", action="append", choices=peers.PEERS, help="only this one; may be given many times"
+        "--peer", action="append", choices=peers.COMPARED, help="only this one; may be given many times"
+    )
+    parser.add_argument(
+        "--part", action="append", choices=PARTS, help="measure only this; may be given many times"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, raw samples included")
     parser.add_argument(
         "--gate", action="store_true", help="exit status 1 unless every promise was seen to hold"
     )
-    parser.add_argument("--no-strace", action="store_true", help="do not count system calls")
     parser.add_argument("--calls", action="store_true", help="list the system calls by name")
+    parser.add_argument("--functions", action="store_true", help="list the user instructions by function")
     parser.add_argument(
-        "--instructions", action="store_true", help="count user instructions by callgrind (minutes)"
+        "--namespaces", type=int, default=namespaces.NUMBER, help="how many (default: %(default)s)"
     )
     parser.add_argument(
         "--core", type=int, default=0, help="everything runs on this core (default: %(default)s)"
@@ -56,6 +61,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.rounds < 0 or not 0 < options.seconds <= 60:
         parser.error("--rounds must not be negative, --seconds must be above 0 and at most 60")
+    if not 1 <= options.namespaces <= 10_000:
+        parser.error("--namespaces must be from 1 to 10,000")
+    options.part = options.part or list(PARTS)
     return options
 
 
@@ -74,6 +82,18 @@ def measure(options: argparse.Namespace, results: Results) -> None:
             results.gaps.append(str(error))
             return
         setting = peers.Setting(programs, options.core, upstream, tuple(options.fastmeta.split()))
+        if "cpu" in options.part or "calls" in options.part:
+            compare(options, setting, results)
+        if "parsing" in options.part:
+            measure_parsing(options, results)
+        if "instructions" in options.part:
+            count_instructions(setting, results)
+        if "namespaces" in options.part:
+            measure_namespaces(options, setting, results)
+
+
+def compare(options: argparse.Namespace, setting: peers.Setting, results: Results) -> None:
+    with contextlib.ExitStack() as stack:
         running = []
         for name in results.peers:
             progress(f"starting {name}")
@@ -81,9 +101,9 @@ def measure(options: argparse.Namespace, results: Results) -> None:
                 running.append(stack.enter_context(peers.running(name, setting)))
             except peers.PeerMissing as error:
                 results.gaps.append(f"{name}: not measured: {error}")
-        for name in results.scenarios:
+        for name in results.scenarios if "cpu" in options.part else ():
             for sample in rounds.take(
-                programs["load"],
+                setting.programs["load"],
                 options.core,
                 running,
                 SCENARIOS[name],
@@ -93,10 +113,38 @@ def measure(options: argparse.Namespace, results: Results) -> None:
                 gap=results.gaps.append,
             ):
                 results.samples.append(sample)
-        if not options.no_strace:
+        if "calls" in options.part:
             count_calls(options, setting, running, results)
-        if options.instructions:
-            count_instructions(setting, [peer.name for peer in running], results)
+
+
+def measure_parsing(options: argparse.Namespace, results: Results) -> None:
+    progress("parsing heads")
+    try:
+        results.parsing = parsing.measure(options.core)
+    except (BuildError, parsing.ParseError) as error:
+        results.gaps.append(f"head parse: not measured: {error}")
+
+
+def measure_namespaces(options: argparse.Namespace, setting: peers.Setting, results: Results) -> None:
+    number = options.namespaces
+    progress(f"{number} namespaces")
+    results.namespaces = namespaces.Figures(number)
+    try:
+        namespaces.hide()
+        namespaces.make(namespaces.names(number + number // 2))
+        namespaces.measure(setting, results.namespaces, number + number // 2, results.gaps.append)
+        for sample in namespaces.idle(
+            setting,
+            [SCENARIOS[name] for name in promises.IDLE_SCENARIOS],
+            number,
+            rounds_of_each=options.rounds,
+            seconds=options.seconds,
+            progress=progress,
+            gap=results.gaps.append,
+        ):
+            results.samples.append(sample)
+    except (namespaces.NamespaceError, peers.PeerMissing, FastmetaError) as error:
+        results.gaps.append(f"namespaces: not measured: {error}")
 
 
 def count_calls(
@@ -123,9 +171,9 @@ def count_calls(
                     results.gaps.append(f"{peer.name}, {name}: system calls not counted: {error}")
 
 
-def count_instructions(setting: peers.Setting, names: list[str], results: Results) -> None:
+def count_instructions(setting: peers.Setting, results: Results) -> None:
     scenarios = [SCENARIOS[name] for name in INSTRUCTION_SCENARIOS]
-    for name in names:
+    for name in results.peers:
         if name not in INSTRUCTION_PEERS:
             continue
         progress(f"instructions: {name}")
@@ -139,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     results = Results(
         scenarios=[name for name in SCENARIOS if not options.scenario or name in options.scenario],
-        peers=[name for name in peers.PEERS if not options.peer or name in options.peer],
+        peers=[name for name in peers.COMPARED if not options.peer or name in options.peer],
     )
     origin = machine.describe()
     # The bench itself only waits; it does so on another core if there is one.
@@ -161,9 +209,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"commit {origin['commit']}, {origin['machine']['cores']} cores, kernel {origin['machine']['kernel']}"
     )
     print(f"{origin['command']}\n")
-    print(report.figures(results), end="\n\n")
-    print(report.noise(results), end="\n\n")
-    for text in (report.calls_by_name(results) if options.calls else "", report.instructions(results)):
+    compared = "cpu" in options.part or "calls" in options.part
+    for text in (
+        report.figures(results) if compared else "",
+        report.noise(results) if compared else "",
+        report.calls_by_name(results) if options.calls else "",
+        report.instructions(results),
+        report.instructions_by_function(results) if options.functions else "",
+    ):
         if text:
             print(text, end="\n\n")
     print(report.promises(verdicts))

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import job
@@ -35,8 +36,9 @@ listen bench
 """
 
 
-def nginx(port: int, upstream_port: int, folder: Path) -> str:
-    """One worker, no log, a pool of kept-alive connections; an empty value is how nginx deletes a header."""
+def nginx(port: int, upstream_port: int, folder: Path, *, one_process: bool = False) -> str:
+    """One worker (one_process: and no master), no log, a pool of kept-alive connections; an empty value is how nginx
+    deletes a header."""
     set_lines = "\n".join(f"            proxy_set_header {k} {v};" for k, v in job.SET_HEADERS.items())
     delete_lines = "\n".join(f'            proxy_set_header {k} "";' for k in job.DELETED_HEADERS)
     # As root the worker would change to a user who may not enter the temporary folder.
@@ -48,6 +50,7 @@ def nginx(port: int, upstream_port: int, folder: Path) -> str:
     return f"""\
 {user}
 daemon off;
+master_process {"off" if one_process else "on"};
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log stderr error;
@@ -76,9 +79,48 @@ http {{
 """
 
 
-def fastmeta(port: int, upstream_port: int, ports_file: Path) -> str:
+def stock_haproxy(socket: Path, network_id: str) -> str:
+    """What Neutron's agents write for each network, but for the lines that need a syslog, a user and a pid file."""
+    return f"""\
+global
+    maxconn 1024
+    nbthread 2
+
+defaults
+    mode http
+    option httplog
+    option dontlognull
+    option http-server-close
+    option forwardfor
+    retries 3
+    timeout http-request 30s
+    timeout connect 30s
+    timeout client 32s
+    timeout server 32s
+    timeout http-keep-alive 30s
+
+listen listener
+    bind 169.254.169.254:80 transparent
+    server metadata {socket}
+    http-request del-header X-Neutron-Router-ID
+    http-request set-header X-Neutron-Network-ID {network_id}
+"""
+
+
+def network_id(number: int) -> str:
+    """Of one of many networks that nobody asks from."""
+    return f"5a1f0c52-7d0c-4a8e-8000-{number:012x}"
+
+
+def fastmeta(
+    port: int, upstream_port: int, ports_file: Path, *, identity_ttl: int = 10, idle: Sequence[str] = ()
+) -> str:
     """The whole job: lookup, signature, identity's time to live; nothing is switched off. All guests of the load come
-    from one address here, so what one address may hold is raised, as the peers hold back nobody."""
+    from one address here, so what one address may hold is raised, as the peers hold back nobody. idle: namespaces with
+    a listener each that nobody asks."""
+    listeners = "\n".join(
+        f"listen = network:{network_id(number)}@{name}/169.254.169.254:80" for number, name in enumerate(idle)
+    )
     return f"""\
 [DEFAULT]
 nova_metadata_host = 127.0.0.1
@@ -89,10 +131,11 @@ metadata_proxy_shared_secret = {job.SECRET}
 lookup = static
 ports_file = {ports_file}
 listen = network:{job.NETWORK_ID}@127.0.0.1:{port}
-identity_ttl = 10
+identity_ttl = {identity_ttl}
 max_connections_per_address = 4096
 max_parked_per_address = 4096
 max_upstream_connections = 2048
+{listeners}
 """
 
 

@@ -1,10 +1,10 @@
 """User instructions for each request, by callgrind: of a warm proxy, start-up left out."""
 
-import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ class CallgrindError(Exception):
 
 @dataclass(frozen=True)
 class Instructions:
-    """For each request: of all threads, and of the busiest one."""
+    """For each request: of all threads, of the busiest one (which is fastmeta's loop), and of that one by function."""
 
     scenario: str
     peer: str
     requests: int
     all_threads: float
     busiest_thread: float
+    by_function: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -45,12 +46,14 @@ def count(name: str, setting: peers.Setting, scenarios: list[Scenario]) -> list[
             "-q",
             "--tool=callgrind",
             "--separate-threads=yes",
+            "--compress-strings=no",
+            "--compress-pos=no",
             f"--callgrind-out-file={folder}/out",
             f"--vgdb-prefix={folder}/vgdb",
         ]
-        with peers.running(name, setting, wrapper, patience=300) as peer:
-            # nginx works in a child of the process that was started: the last of the family.
-            pid = peer.pids()[-1]
+        # What is counted is requests, not questions about who asks.
+        with peers.running(name, replace(setting, lasting=True), wrapper, patience=300) as peer:
+            pid = peer.process.pid
             return [_scenario(peer, setting, pid, folder, scenario) for scenario in scenarios]
 
 
@@ -73,10 +76,36 @@ def _scenario(
     if result["requests"] != REQUESTS:
         raise CallgrindError(f"only {result['requests']} of {REQUESTS} requests were answered")
     dumps = set(folder.glob("out*")) - before
-    totals = [int(n) for file in dumps for n in re.findall(r"^totals: (\d+)", file.read_text(), re.MULTILINE)]
-    if not totals:
-        raise CallgrindError("callgrind wrote no totals")
-    return Instructions(scenario.name, peer.name, REQUESTS, sum(totals) / REQUESTS, max(totals) / REQUESTS)
+    threads = [by_function(file.read_text()) for file in sorted(dumps)]
+    busiest = max(threads, key=Counter.total, default=Counter())
+    if not busiest:
+        raise CallgrindError("callgrind counted nothing")
+    return Instructions(
+        scenario.name,
+        peer.name,
+        REQUESTS,
+        sum(thread.total() for thread in threads) / REQUESTS,
+        busiest.total() / REQUESTS,
+        {function: number / REQUESTS for function, number in busiest.most_common()},
+    )
+
+
+def by_function(dump: str) -> Counter[str]:
+    """Instructions of each function, what it calls left out: the format is in valgrind's manual, "Callgrind Format
+    Specification". The cost line after a line "calls=" is the callee's."""
+    found: Counter[str] = Counter()
+    function = ""
+    of_callee = False
+    for line in dump.splitlines():
+        if line.startswith("fn="):
+            function = line[3:]
+        elif line.startswith("calls="):
+            of_callee = True
+        elif line[:1].isdigit():
+            if not of_callee:
+                found[function] += int(line.split()[1])
+            of_callee = False
+    return found
 
 
 def _command(folder: Path, pid: int, command: str) -> None:

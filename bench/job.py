@@ -12,6 +12,12 @@ PROJECT_ID = "b7d1c3a95e8f4c02a6d4f1e07b9c3852"
 GUEST_ADDRESS = "127.0.0.1"
 SIGNATURE = hmac.new(SECRET.encode(), INSTANCE_ID.encode(), hashlib.sha256).hexdigest()
 
+# What cloud-init sends, in 176 bytes; c/load.c sends the same but for four of them.
+TYPICAL_HEAD = (
+    b"GET /openstack/latest/meta_data.json HTTP/1.1\r\nHost: 169.254.169.254\r\n"
+    b"User-Agent: Cloud-Init/22.4.2+deb\r\nAccept-Encoding: gzip, deflate\r\nAccept: */*\r\n"
+    b"Connection: keep-alive\r\n\r\n"
+)
 FLOOR_HEAD_BYTES = 450
 ANSWER_HEAD_BYTES = 190
 ANSWER_BODY_BYTES = 2048

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from bench import configs, job, load, processes
 
+LONGEST_TTL = 3600
+
 
 class PeerMissing(Exception):
     """A peer is not installed, did not start or does not do the job; the text says which."""
@@ -20,12 +22,15 @@ class PeerMissing(Exception):
 
 @dataclass(frozen=True)
 class Setting:
-    """What all peers of one run share."""
+    """What all peers of one run share. lasting: identities of fastmeta do not end during the run, and nginx is one
+    process, as counting wants it. idle: namespaces in which fastmeta has a listener more each, see configs."""
 
     programs: dict[str, Path]
     core: int
     upstream_port: int
     fastmeta_command: tuple[str, ...]
+    lasting: bool = False
+    idle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Running:
         return processes.family(self.process.pid)
 
 
-def _find(program: str) -> str:
+def find(program: str) -> str:
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if path is None:
         raise PeerMissing(f"{program} is not installed (make bench installs it as root)")
@@ -68,20 +73,28 @@ def _floor(setting: Setting, port: int, folder: Path) -> Plan:
 def _haproxy(setting: Setting, port: int, folder: Path) -> Plan:
     config = folder / "haproxy.cfg"
     config.write_text(configs.haproxy(port, setting.upstream_port))
-    return Plan([_find("haproxy"), "-db", "-q", "-f", str(config)])
+    return Plan([find("haproxy"), "-db", "-q", "-f", str(config)])
 
 
 def _nginx(setting: Setting, port: int, folder: Path) -> Plan:
     config = folder / "nginx.conf"
-    config.write_text(configs.nginx(port, setting.upstream_port, folder))
-    return Plan([_find("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)])
+    config.write_text(configs.nginx(port, setting.upstream_port, folder, one_process=setting.lasting))
+    return Plan([find("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)])
 
 
 def _fastmeta(setting: Setting, port: int, folder: Path) -> Plan:
     ports = folder / "ports.json"
     ports.write_text(configs.fastmeta_ports())
     config = folder / "fastmeta.conf"
-    config.write_text(configs.fastmeta(port, setting.upstream_port, ports))
+    config.write_text(
+        configs.fastmeta(
+            port,
+            setting.upstream_port,
+            ports,
+            identity_ttl=LONGEST_TTL if setting.lasting else 10,
+            idle=setting.idle,
+        )
+    )
     # It refuses files that hold secrets or decide identities and that others may write.
     ports.chmod(0o600)
     config.chmod(0o600)
@@ -91,13 +104,19 @@ def _fastmeta(setting: Setting, port: int, folder: Path) -> Plan:
 # The second floor is the same program measured under another name: what differs between the two is noise.
 FLOOR = "floor"
 AGAIN = "floor again"
+# Beside each other only: what listeners cost that nobody asks.
+IDLE = "fastmeta with idle listeners"
+NONE_IDLE = "fastmeta without"
 PEERS: dict[str, Callable[[Setting, int, Path], Plan]] = {
     FLOOR: _floor,
     AGAIN: _floor,
     "fastmeta": _fastmeta,
     "haproxy": _haproxy,
     "nginx": _nginx,
+    IDLE: _fastmeta,
+    NONE_IDLE: _fastmeta,
 }
+COMPARED = (FLOOR, AGAIN, "fastmeta", "haproxy", "nginx")
 
 
 @contextmanager

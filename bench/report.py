@@ -8,6 +8,8 @@ from bench.results import Results
 from bench.rounds import Spread
 from bench.scenarios import SCENARIOS
 
+# What Cython puts before the names of the core's functions.
+CORE = "__pyx_f_8fastmeta_5_core_"
 COLUMNS = (
     "",
     "CPU us/req",
@@ -21,13 +23,14 @@ COLUMNS = (
 )
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
+    """The first column is aligned to the left, and so are those from left on."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
         cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            cell.ljust(width) if at == 0 or (left is not None and at >= left) else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
@@ -77,6 +80,20 @@ def calls_by_name(results: Results) -> str:
     return "System calls/request by name:\n" + "\n".join(lines) if lines else ""
 
 
+def instructions_by_function(results: Results) -> str:
+    lines = []
+    for count in results.instructions:
+        lines.append(f"  {count.scenario} {count.peer}: {count.busiest_thread:,.1f}")
+        lines += [
+            f"    {each:8,.1f} {name.removeprefix(CORE)}"
+            for name, each in count.by_function.items()
+            if each >= 1
+        ]
+    return (
+        "User instructions/request of the busiest thread by function:\n" + "\n".join(lines) if lines else ""
+    )
+
+
 def instructions(results: Results) -> str:
     rows = [("scenario", "peer", "user instructions/req", "busiest thread")]
     rows += [
@@ -88,20 +105,19 @@ def instructions(results: Results) -> str:
 
 def promises(verdicts: Sequence[Verdict]) -> str:
     words = {True: "holds", False: "DOES NOT HOLD", None: "NOT MEASURED"}
-    rows = [("promise", "measured", "limit", "")]
+    rows = [("promise", "measured", "at most", "", "  peers")]
     for verdict in verdicts:
-        measured = _plain(verdict.measured)
+        measured = _plain(verdict.measured, verdict.digits)
         if verdict.uncertainty:
             measured += f" +- {verdict.uncertainty:.2f}"
         word = words[verdict.holds] + (" (close: take more --rounds)" if verdict.close_call else "")
-        rows.append((verdict.promise, measured, _plain(verdict.limit), word))
-    return table(rows)
+        limit = _plain(verdict.limit, verdict.digits)
+        rows.append((verdict.promise, measured, limit, word, f"  {verdict.peers}"))
+    return table(rows, left=4)
 
 
-def _plain(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.2f}"
+def _plain(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def _number(value: Spread | None, digits: int) -> str:

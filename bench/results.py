@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.instructions import Instructions
+from bench.namespaces import Figures
+from bench.parsing import ParseTimes
 from bench.peers import AGAIN, FLOOR
 from bench.rounds import Sample, Spread, ratios, spread
 from bench.syscalls import Count
@@ -18,6 +20,8 @@ class Results:
     samples: list[Sample] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
     instructions: list[Instructions] = field(default_factory=list)
+    parsing: ParseTimes | None = None
+    namespaces: Figures | None = None
     gaps: list[str] = field(default_factory=list)
 
     def of(self, scenario: str, peer: str) -> list[Sample]:
@@ -48,10 +52,16 @@ class Results:
     def loop_system_calls(self, scenario: str, peer: str) -> Spread | None:
         return spread([c.busiest_thread for c in self.counts if c.scenario == scenario and c.peer == peer])
 
+    def loop_instructions(self, scenario: str, peer: str) -> float | None:
+        found = [i.busiest_thread for i in self.instructions if i.scenario == scenario and i.peer == peer]
+        return found[0] if found else None
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "samples": [sample.as_dict() for sample in self.samples],
             "system_calls": [count.as_dict() for count in self.counts],
             "instructions": [one.as_dict() for one in self.instructions],
+            "parsing": self.parsing.as_dict() if self.parsing else None,
+            "namespaces": self.namespaces.as_dict() if self.namespaces else None,
             "gaps": self.gaps,
         }

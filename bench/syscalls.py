@@ -27,7 +27,8 @@ class StraceError(Exception):
 
 @dataclass(frozen=True)
 class Count:
-    """For each request, of all threads, of the busiest one, and by name. excerpt: calls of the busiest."""
+    """For each request, of all threads, and of the busiest one (which is fastmeta's loop), each also by name. excerpt:
+    calls of the busiest."""
 
     scenario: str
     peer: str
@@ -35,6 +36,7 @@ class Count:
     all_threads: float
     busiest_thread: float
     by_name: dict[str, float]
+    busiest_by_name: dict[str, float]
     excerpt: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -110,5 +112,6 @@ def tally(text: str, peer: str, scenario: str, requests: int) -> Count:
         total.total() / requests,
         threads[busiest].total() / requests,
         {name: number / requests for name, number in total.most_common()},
+        {name: number / requests for name, number in threads[busiest].most_common()},
         lines[busiest][middle : middle + EXCERPT],
     )

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 venv=$1
 what=${2:-}
 
-packages=(python3-venv python3-dev gcc libc6-dev libssl-dev iproute2 iptables curl slowhttptest util-linux
+packages=(python3-venv python3-dev gcc libc6-dev libssl-dev iproute2 iptables curl slowhttptest strace util-linux valgrind
   # Servers in Nova's place: tests/nova_side.
   apache2-bin nginx-light uwsgi-core uwsgi-plugin-python3)
 [ "$what" = fuzz ] && packages=(clang llvm libclang-rt-dev python3-dev libc6-dev libssl-dev)

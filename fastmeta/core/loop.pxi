@@ -78,7 +78,7 @@ cdef void lp_timer(LoopState *loop, Timer *timer) noexcept nogil:
     elif timer.kind == ST_LISTENER:
         ln_abort(loop, <Listener *> owner)
     elif timer.kind == TM_RETRY:
-        loop.pump_wanted = True
+        sv_rested(loop, <Server *> owner)
     elif timer.kind == TM_SWEEP:
         id_sweep(loop)
     elif timer.kind == TM_ACCEPT:

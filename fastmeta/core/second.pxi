@@ -19,6 +19,22 @@ cdef void se_put_off(LoopState *loop, Guest *guest) noexcept nogil:
         tm_set(loop, &guest.up.timer, guest.up, loop.now_ms + SE_AGAIN_MS + st_random(loop, SE_AGAIN_MS))
 
 
+cdef bint se_is_known(LoopState *loop, const Guest *guest) noexcept nogil:
+    """Whether it is known who asks. What was known when the request was sent may have ended since: then it is asked
+    for, as nobody else may do it, and the request, which is with Nova already, does not wait for it."""
+    cdef Entry *entry = id_find(loop, guest.scope, guest.address, guest.interface)
+    if by_likely(id_is_good(loop, entry)):
+        return True
+    if entry is not NULL and entry.state == EN_ABSENT and loop.now_us < entry.ends_us:
+        return False
+    entry = id_make(loop, guest.scope, guest.address, guest.interface)
+    if entry is not NULL:
+        if entry.state != EN_PENDING:
+            id_clear(guest.scope, entry)   # what was known has ended
+        id_ask(loop, guest.scope, entry)
+    return False
+
+
 cdef void se_late(LoopState *loop, Upstream *up) noexcept nogil:
     """The timer of a connection that is busy; it may have been set when it was idle still."""
     cdef Guest *guest = up.guest
@@ -33,9 +49,11 @@ cdef void se_late(LoopState *loop, Upstream *up) noexcept nogil:
         return
     if loop.second_n == 0 or (loop.second_n + 1) * SE_PART <= loop.busy_n:
         other = sv_pick_other(loop, up.server)
-    if other is NULL:
+    if other is NULL or not se_is_known(loop, guest):
         se_put_off(loop, guest)
         return
+    if by_unlikely(other.suspect):
+        sv_put_off_try(loop, other)
     st_count(loop, guest.scope, CT_SECOND_TRIES, 1)
     if by_unlikely(loop.batch_full):
         up_check_idle(loop, other)
@@ -52,6 +70,7 @@ cdef void se_send(LoopState *loop, Upstream *up) noexcept nogil:
     cdef Guest *guest = up.guest
     cdef size_t length = ex_build(loop, guest, up)
     cdef ssize_t n = 0
+    up.second_us = loop.now_us
     if length:
         n = up_send(up, loop.scratch, length)
     if n <= 0 or <size_t> n < length:
@@ -69,6 +88,7 @@ cdef void se_won(LoopState *loop, Upstream *up) noexcept nogil:
         other = guest.second
     else:
         st_count(loop, guest.scope, CT_SECOND_WON, 1)
+        sv_answered(loop, up.server, loop.now_us - up.second_us)
         sv_suspect(loop, other.server)
         rg_of_server(loop, other.server, PR_UPSTREAM_SLOW, 0, guest.scope.number)
     up_close(loop, other)

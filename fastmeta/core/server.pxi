@@ -106,19 +106,24 @@ cdef Server *sv_pick(LoopState *loop, bint repeatable) noexcept nogil:
 
 
 cdef Server *sv_pick_other(LoopState *loop, const Server *first) noexcept nogil:
-    """The server for a second try of a request that `first` is slow with, or NULL."""
+    """The server for a second try of a request that `first` is slow with, or NULL. A suspect one if there is no other
+    and it is to be tried: when all requests are at frozen servers there may be no new one that would do it."""
     cdef Link *at = loop.servers.next
     cdef Server *server
     cdef Server *best = NULL
+    cdef Server *suspect = NULL
     while at != &loop.servers:
         server = <Server *> at.owner
         at = at.next
-        if server == first or server.away or server.suspect or (
+        if server == first or server.away or (
                 server.busy_n + server.released_n >= loop.settings.max_upstream_connections):
             continue
-        if best is NULL or sv_is_better(server, best):
+        if server.suspect:
+            if loop.now_ms >= server.try_at_ms:
+                suspect = server
+        elif best is NULL or sv_is_better(server, best):
             best = server
-    return best
+    return suspect if best is NULL else best
 
 
 cdef void sv_put_off_try(LoopState *loop, Server *server) noexcept nogil:
@@ -154,12 +159,22 @@ cdef void sv_failed(LoopState *loop, Server *server, int error, bint probe) noex
         sv_count_usable(loop)
 
 
+cdef void sv_rested(LoopState *loop, Server *server) noexcept nogil:
+    """A server that is away may be tried again. While all are away somebody who waits does it. Else it is not left to
+    the next request: all guests may be with servers that are slow or frozen, or wait for a place there, and then there
+    is none. Without anything to do at Nova nobody is asked."""
+    loop.pump_wanted = True
+    if loop.busy_n and (not loop.away or ls_is_empty(&loop.round)):
+        up_warm(loop, server)
+
+
 cdef void sv_connected(LoopState *loop, Server *server) noexcept nogil:
     """It takes connections (again)."""
     if by_likely(not server.away):
         return
     server.probing = False
     server.away = False
+    server.try_at_ms = loop.now_ms         # if it is suspect, too: it may be another process by now
     tm_cancel(&server.retry)
     server.problem_at_ms[PR_UPSTREAM_AWAY] = 0
     server.problem_at_ms[PR_UPSTREAM_BACK] = 0

@@ -290,4 +290,5 @@ cdef struct Upstream:
     uint8_t interim_n          # 1xx answers
     uint32_t version           # Server.version when it was made
     uint64_t made_us
+    uint64_t second_us         # when a second try was sent on it
     uint64_t content_left

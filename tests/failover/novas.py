@@ -145,7 +145,10 @@ class EmbeddedNova(Server):
         super().__init__(address)
         self.folder = folder / address
         self.folder.mkdir(mode=0o700)
-        entries = [{"id": instance, "project_id": project} for instance, project in instances]
+        # What it gives as /latest/meta-data/instance-id is the id for EC2's sake.
+        entries = [
+            {"id": instance, "ec2_id": instance, "project_id": project} for instance, project in instances
+        ]
         file = write_private(self.folder / "instances.yaml", yaml.safe_dump({"instances": entries}))
         secret = write_private(self.folder / "secret", SECRET)
         self.command = [sys.executable, "-m", "fastmeta", "metadata-api", "--access-log"]

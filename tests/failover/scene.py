@@ -188,6 +188,18 @@ class Scene:
         counts = executions(novas, *REPEATABLE)
         return sum(counts.values()) - len(counts)
 
+    def second_times(self) -> list[tuple[str, float]]:
+        """Target and time of each GET or HEAD that servers have got a second time, or more."""
+        novas = [server for server in self.servers if isinstance(server, Nova)]
+        requests = [request for nova in novas for request in nova.served() if request.method in REPEATABLE]
+        seen: set[str] = set()
+        found = []
+        for request in sorted(requests, key=lambda request: request.at):
+            if request.target in seen:
+                found.append((request.target, request.at))
+            seen.add(request.target)
+        return found
+
 
 def shown(records: Sequence[Record]) -> str:
     return "\n".join(str(record) for record in records[:SHOWN])

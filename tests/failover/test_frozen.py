@@ -16,7 +16,8 @@ SHORTEST_PAUSE = 2.0
 
 
 def posts_that_waited(load: Load, frozen_at: float, until: float) -> list[Record]:
-    """POSTs that were at the frozen server when it was known to be, or before: nobody may send them again."""
+    """POSTs that were at the frozen server when it was known to be, or before: nobody may send them again. Later there
+    are none: a suspect server that is only tried is tried with what may be repeated, never with a POST."""
     return [record for record in load.of("POST") if record.error and frozen_at - 1 <= record.began <= until]
 
 
@@ -51,6 +52,9 @@ def test_one_of_two_for_20_s(scene: Scene) -> None:
     )
     scene.judge(load, "one of two frozen for 20 s", note, allowed=lambda record: record in waited)
     assert repeats >= 1
+    late_posts = {record.target for record in load.of("POST") if known <= record.began < thawed}
+    assert late_posts
+    assert not late_posts & {request.target for request in victim.served(frozen)}
     assert wasted <= (thawed - known) / SHORTEST_PAUSE + 2
     # It is well again, and is treated so.
     assert len(victim.served(thawed + 5)) > len(other.served(thawed + 5)) / 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from .load import instance_id_only
+from .outage import LONGEST_PAUSE
 from .scene import Scene
 
 DELAY = 0.03
@@ -88,7 +89,7 @@ def test_both_are_killed_in_turns(scene: Scene) -> None:
             load.go_on(0.3)
             nova.start()
     back = time.monotonic()
-    load.go_on(2)
+    load.go_on(LONGEST_PAUSE + 1)  # the last one may rest for so long after its failures
     load.until_asked(5)
     assert all(nova.served(back) for nova in novas)
     scene.judge(load, "both killed in turns, four times", f"{scene.repeats()} sent twice")

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -115,6 +116,8 @@ class Upstream:
         self.secrets = {secret}
         """Each of them makes good signatures."""
         self.scripts: dict[str, Script] = {}
+        self.tls: ssl.SSLContext | None = None
+        """How it speaks TLS with those that connect from now on."""
         self.received: list[Received] = []
         self.wrong: list[str] = []
         """Requests that no request of a correct agent can be."""
@@ -197,8 +200,12 @@ class Upstream:
 
     def _serve(self, number: int, connection: socket.socket) -> None:
         try:
-            with connection, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
                 connection.settimeout(WAIT)
+                if self.tls is not None:
+                    connection = self.tls.wrap_socket(connection, server_side=True)
+                    with self._lock:
+                        self._open[number] = connection
                 reader = connection.makefile("rb")
                 with reader:
                     while not self._closing:
@@ -212,7 +219,7 @@ class Upstream:
                             return
         finally:
             with self._lock:
-                del self._open[number]
+                self._open.pop(number).close()
 
     def _read(self, number: int, reader: socket.SocketIO) -> Received | None:
         lines = []

@@ -11,8 +11,7 @@ import pytest
 
 from fastmeta import _core
 
-from ..core.loop_kit import Guest, Rig, Upstream, answer, mark, nothing_left_behind, until
-from ..core.upstream_kit import Wire
+from .loop_kit import Guest, Rig, Upstream, Wire, answer, mark, nothing_left_behind, until
 
 AFTER_MS = 300
 """second_try_after_ms here."""
@@ -34,9 +33,9 @@ class Held(Upstream):
 class Pair:
     """A loop before two servers."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, *, ttl_ms: int = 60_000, **settings: int) -> None:
         self.one, self.other = Held(), Held()
-        self.rig = Rig({"second_try_after_ms": AFTER_MS, **settings}, self.one)
+        self.rig = Rig({"second_try_after_ms": AFTER_MS, **settings}, self.one, ttl_ms=ttl_ms)
         self.rig.start()
         addresses = [(server.host, server.tcp_port) for server in (self.one, self.other)]
         self.rig.loop.set_upstream(addresses, "nova")
@@ -153,3 +152,44 @@ def test_never(make_pair: Callable[..., Pair]) -> None:
     pair.one.gate.set()
     pair.other.gate.set()
     pair.must_be_served(guests)
+
+
+def test_of_a_request_whose_identity_has_ended_meanwhile(make_pair: Callable[..., Pair]) -> None:
+    """It is asked for again: no other request of this guest may come that would do it."""
+    pair = make_pair(ttl_ms=AFTER_MS * 2 // 3)
+    guests = pair.ask(1)
+    (pair.other if pair.one.targets() else pair.one).gate.set()
+    pair.must_be_served(guests)
+    assert len(pair.rig.misses) > 1
+    assert (pair.second_tries, pair.rig.stat("second_tries_won")) == (1, 1)
+
+
+def test_the_other_one_comes_back_when_all_requests_are_at_the_first(make_pair: Callable[..., Pair]) -> None:
+    """That it is back must be found out without a new request: none may come."""
+    pair = make_pair()
+    pair.other.close()
+    guests = pair.ask(10)
+    assert len(pair.one.targets()) == 10
+    waits()
+    assert pair.second_tries == 0
+    pair.other.gate.set()
+    pair.other.open()
+    pair.must_be_served(guests)
+    assert pair.rig.stat("second_tries_won") == 10
+
+
+def test_a_suspect_other_one_is_tried(make_pair: Callable[..., Pair]) -> None:
+    """When all requests are at the first one, nobody else would find out that the other is well again."""
+    pair = make_pair()
+
+    def closes(wire: Wire) -> None:
+        wire.read()
+
+    pair.other.script = closes
+    guests = pair.ask(2)
+    until(lambda: len(pair.one.targets()) == 2, "the request that was closed comes to the first one")
+    assert len(pair.other.targets()) == 1
+    pair.other.script = pair.other.serve_held
+    pair.other.gate.set()
+    pair.must_be_served(guests)
+    assert pair.rig.stat("second_tries_won") == 2
