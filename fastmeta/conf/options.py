@@ -307,8 +307,8 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "warm_connections",
         type=Whole(0, 64, "number"),
         default=2,
-        help="Connections that are opened to each address of each upstream when it becomes known, before there is "
-        "a request.",
+        help="Connections that each loop opens to each address of each upstream when it becomes known, before there "
+        "is a request.",
     ),
     cfg.BoolOpt(
         "access_log",

@@ -171,6 +171,8 @@ cdef size_t ex_build(LoopState *loop, Guest *guest, Upstream *up) noexcept nogil
         up.signed_next = up.server.prefers_next
         if guest.signature != SG_ANY:
             up.signed_next = guest.signature == SG_NEXT
+    elif by_unlikely(up.server.prefers_next):
+        up.server.prefers_next = False     # that change of the secret is over: in another one the next is unknown there
     hd_request(&out, &buffer.head, buffer.data + buffer.start, entry.identity, up.signed_twice and up.signed_next,
                spec.host, spec.host_length, guest.body_length)
     if guest.body is not NULL:

@@ -63,18 +63,27 @@ def test_only_a_unix_socket_that_comes_late(setting: Setting, private_folder: Pa
         assert wire.answer().body == guest.mark("/late")
 
 
-def test_a_name_with_several_addresses(setting: Setting) -> None:
-    """localhost: where it is ::1 as well, that one is away, and 127.0.0.1 serves."""
+def test_a_name_with_several_addresses(setting: Setting, private_folder: Path) -> None:
+    """Each is a server: those where nobody listens are away, the other one serves. The agent sees a hosts(5) of its
+    own, as ours may give localhost one address only."""
+    addresses = {"127.0.0.1", "127.0.0.2", "::1"}
+    hosts = private_folder / "hosts"
+    hosts.write_text("".join(f"{address} nova.test\n" for address in sorted(addresses)))
     upstream = setting.upstream()
-    upstream.host = f"localhost:{upstream.tcp_port}"
-    found = {entry[4][0] for entry in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}
-    assert "127.0.0.1" in found
-    agent = setting.agent(upstream, upstreams=f"http://localhost:{upstream.tcp_port}")
-    (line,) = agent.until_logged("Nova's metadata API: http://localhost")
-    assert all(f"http://localhost:{upstream.tcp_port} ({address})" in line for address in found)
+    upstream.host = f"nova.test:{upstream.tcp_port}"
+    mount = f'mount --bind {hosts} /etc/hosts && exec "$@"'
+    agent = setting.agent(
+        upstream,
+        upstreams=f"http://{upstream.host}",
+        prefix=["unshare", "--mount", "--propagation", "slave", "sh", "-c", mount, "sh"],
+    )
+    (line,) = agent.until_logged(f"Nova's metadata API: http://{upstream.host}")
+    assert {address for address in addresses if f"http://{upstream.host} ({address})" in line} == addresses
     for guest in setting.cloud.guests.values():
         assert guest.is_served("/named")
     assert len(upstream.asked("/named")) == len(setting.cloud.guests)
+    for address in addresses - {"127.0.0.1"}:
+        agent.until_logged(rf"{upstream.host} \({address}\) is away, others serve")
 
 
 def test_one_that_is_away_is_named(setting: Setting) -> None:
@@ -135,16 +144,17 @@ def test_who_stays_keeps_its_connections(setting: Setting) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"),
+    ("url", "ca_file", "reason"),
     [
-        ("http://127.0.0.1/metadata", "a path (/metadata) cannot be given"),
-        ("https://127.0.0.1", "auth_ca_cert = /no/such/file: No such file or directory"),
+        ("http://127.0.0.1/metadata", "", "a path (/metadata) cannot be given"),
+        ("https://127.0.0.1", "/no/such/file", "auth_ca_cert = /no/such/file: No such file or directory"),
+        ("https://127.0.0.1", "/etc/passwd", "auth_ca_cert = /etc/passwd: "),
     ],
 )
-def test_upstreams_that_cannot_be_used(setting: Setting, url: str, reason: str) -> None:
-    """Everything stays as it was, the secret too."""
+def test_upstreams_that_cannot_be_used(setting: Setting, url: str, ca_file: str, reason: str) -> None:
+    """Everything stays as it was, the secret too; also when only the core finds out, which loads certificates."""
     served = ServedBySeveral(setting, setting.upstream())
-    default = {"auth_ca_cert": "/no/such/file", "metadata_proxy_shared_secret": f"new-{uuid.uuid4()}"}
+    default = {"auth_ca_cert": ca_file, "metadata_proxy_shared_secret": f"new-{uuid.uuid4()}"}
     line = served.agent.reload(default=default, upstreams=url)
     assert "nothing is taken up" in line
     assert reason in line
@@ -182,6 +192,36 @@ def test_a_secret_that_one_after_the_other_takes(setting: Setting) -> None:
         api.secrets = {new}
     ask_all(served, "/after")
     assert new not in agent.log
+
+
+def test_the_secret_is_changed_twice(setting: Setting) -> None:
+    """That a server took the next one is over with the first change. In the second one a POST, which is never sent
+    twice, is signed with the present one until the server has shown that it takes the next."""
+    api = setting.upstream()
+    served = ServedBySeveral(setting, api)
+    agent = served.agent
+    only = SECRET
+
+    def picky(exchange: Exchange) -> bool:
+        good = exchange.signed_with(only)
+        exchange.send(
+            exchange.whole() if good else exchange.head("Content-Length: 0", status="403 Forbidden")
+        )
+        return True
+
+    guest = served.guests["blue-5"]
+    api.scripts["picky"] = picky
+    secrets = [f"new-{uuid.uuid4()}" for _ in range(2)]
+    for new in secrets:
+        api.secrets.add(new)
+        agent.reload(next_shared_secret=new)
+        post = guest.ask("/picky/early", method="POST", body=b"x")
+        assert (post.status, post.body) == (200, guest.mark("/picky/early"))
+        only = new
+        assert guest.is_served("/picky/changed")
+        agent.reload(default={"metadata_proxy_shared_secret": new}, next_shared_secret="")
+        assert guest.is_served("/picky/after")
+    assert not any(secret in agent.log for secret in secrets)
 
 
 INSTANCES = """
