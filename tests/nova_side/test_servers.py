@@ -39,9 +39,10 @@ class Talker:
     """A guest that asks, now on a kept connection, now on one for each request, and looks at every byte."""
 
     def __init__(
-        self, rig: Rig, scope: int, address: str, seed: int, targets: Sequence[str] = TARGETS
+        self, rig: Rig, scope: int, address: str, seed: int, targets: Sequence[str], largest: int
     ) -> None:
         self.targets = targets
+        self.largest = largest
         self.rig, self.scope, self.address = rig, scope, address
         self.chance = random.Random(seed)
         self.wrong: list[object] = []
@@ -69,7 +70,9 @@ class Talker:
         if method == "POST":
             self.posts += 1
             target = f"/echo/{number}"
-            body = self.chance.randbytes(self.chance.choice((0, 1, 1000, 60_000, 200_000)))
+            body = self.chance.randbytes(
+                self.chance.choice([n for n in (0, 1, 1000, 60_000, 200_000) if n <= self.largest])
+            )
             guest.post(body, target, *more)
         else:
             self.gets += 1
@@ -84,12 +87,12 @@ class Talker:
             self.wrong.append((method, target, answer.status, bytes(answer.body[:200]), answer.whole))
 
 
-def talk(rig: Rig, targets: Sequence[str] = TARGETS) -> list[Talker]:
-    """Several tenants with the same addresses ask at once."""
+def talk(rig: Rig, targets: Sequence[str] = TARGETS, *, largest: int = 200_000) -> list[Talker]:
+    """Several tenants with the same addresses ask at once. largest: bytes of a body."""
     for scope in range(2, SCOPES + 1):
         rig.add_listener(scope, scope)
     talkers = [
-        Talker(rig, scope, f"127.0.0.{number + 2}", scope * 100 + number, targets)
+        Talker(rig, scope, f"127.0.0.{number + 2}", scope * 100 + number, targets, largest)
         for scope in range(1, SCOPES + 1)
         for number in range(ADDRESSES)
     ]
@@ -224,7 +227,8 @@ def test_a_server_whose_workers_are_bound_to_kept_connections(
     """uwsgi's http11-socket: with as many connections as it has workers nobody waits for a worker that a kept
     connection holds (4 s, uwsgi's socket-timeout), also those that need a connection of their own."""
     rig = before(machine.uwsgi(kind="http11-socket", workers=2), max_upstream_connections=2)
-    talk(rig, FRAMED)
+    # Of two places one is for bodies above 64 KiB: with those, the second guest at a time would rightly get 503.
+    talk(rig, FRAMED, largest=60_000)
     assert rig.loop.stats()["answers_5xx"] == 0
     # Nobody waited for its timeout: the answer of each request came within a second.
     slow = sum(

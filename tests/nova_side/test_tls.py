@@ -256,7 +256,8 @@ def test_our_certificate_is_shown(before: Before, papers: Papers) -> None:
 def test_our_certificate_is_missing(
     before: Before, papers: Papers, shown: str | None, version: ssl.TLSVersion
 ) -> None:
-    """In TLS 1.3 the server refuses it after the client's handshake is done (RFC 8446 section 4.4.2.4)."""
+    """In TLS 1.3 the server refuses it after the client's handshake is done (RFC 8446 section 4.4.2.4). It has not read
+    the request then, so its kernel resets the connection, which may overtake the alert that says why."""
     ours = {"certificate": papers.theirs.certificate, "private_key": papers.theirs.key} if shown else {}
     context = papers.good.server(clients=papers.authority.certificate)
     context.maximum_version = version
@@ -264,7 +265,10 @@ def test_our_certificate_is_missing(
     refuses_then_recovers(rig, upstream, papers.good.server())
     assert upstream.refused
     assert rig.said(_core.PROBLEM_UPSTREAM_CERTIFICATE) == []
-    assert rig.said(_core.PROBLEM_UPSTREAM_TLS), rig.events
+    said = rig.said(_core.PROBLEM_UPSTREAM_TLS)
+    if version == ssl.TLSVersion.TLSv1_3:
+        said = said or rig.said(_core.PROBLEM_UPSTREAM_SILENT)
+    assert said, rig.events
 
 
 @pytest.mark.parametrize(("name", "seen"), [(NAME, NAME), ("127.0.0.1", None)])
