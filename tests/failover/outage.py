@@ -16,10 +16,11 @@ SPARE = 5
 
 
 def kill_all(novas: Sequence[Nova]) -> float:
-    """Gives the moment from which nobody is there."""
+    """Gives a moment just before nobody is there any more: whoever waits then has begun to wait after it."""
+    at = time.monotonic()
     for nova in novas:
         nova.kill()
-    return time.monotonic()
+    return at
 
 
 def start_all(novas: Sequence[Nova]) -> float:

@@ -19,8 +19,8 @@ def test_one_of_two_is_killed(scene: Scene) -> None:
     load = scene.load()
     load.until_asked(5)
     for victim in (one, other):
-        killed = time.monotonic()
         victim.kill()
+        killed = time.monotonic()
         load.go_on(2)
         load.until_asked(5)
         assert victim.served(killed) == []
