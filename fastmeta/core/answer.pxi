@@ -138,14 +138,16 @@ cdef bint an_other_secret(LoopState *loop, Upstream *up, int status) noexcept no
     sent."""
     cdef Guest *guest = up.guest
     cdef Server *server = up.server
+    cdef bint repeated = guest.signature != SG_ANY and guest.signature_for == server.spec.number
     if status != 403:
-        if guest.signature != SG_ANY and server.prefers_next != up.signed_next:
+        if repeated and server.prefers_next != up.signed_next:
             server.prefers_next = up.signed_next
             if server.prefers_next:
                 rg_of_server(loop, server, PR_NEXT_SECRET, 0, 0)
         return False
-    if guest.signature != SG_ANY or not guest.repeatable:
+    if repeated or not guest.repeatable:
         return False
+    guest.signature_for = server.spec.number
     guest.signature = <uint8_t> (SG_PRESENT if up.signed_next else SG_NEXT)
     st_count(loop, guest.scope, CT_SECRET_RETRIES, 1)
     guest.upstream_us += loop.now_us - guest.sent_us

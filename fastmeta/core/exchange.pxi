@@ -169,7 +169,7 @@ cdef size_t ex_build(LoopState *loop, Guest *guest, Upstream *up) noexcept nogil
     up.signed_twice = entry.identity.signed_twice
     if by_unlikely(up.signed_twice):
         up.signed_next = up.server.prefers_next
-        if guest.signature != SG_ANY:
+        if guest.signature != SG_ANY and guest.signature_for == spec.number:
             up.signed_next = guest.signature == SG_NEXT
     elif by_unlikely(up.server.prefers_next):
         up.server.prefers_next = False     # that change of the secret is over: in another one the next is unknown there

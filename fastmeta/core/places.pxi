@@ -34,8 +34,9 @@ cdef inline bint pl_is_free(const LoopState *loop, const Source *source) noexcep
 
 cdef bint pl_may_stream(const LoopState *loop, const Source *source) noexcept nogil:
     """Whether a body that is still on its way may take a place: slow senders of large bodies must not take all of them.
-    Nobody sends such bodies to a metadata service."""
-    cdef uint64_t most = (pl_all(loop) + PL_STREAM_PART - 1) // PL_STREAM_PART
+    Nobody sends such bodies to a metadata service. Also one of them may be the try of a Nova that is away."""
+    cdef uint64_t all_places = loop.settings.max_upstream_connections * max(loop.usable_n, <uint32_t> 1)
+    cdef uint64_t most = (all_places + PL_STREAM_PART - 1) // PL_STREAM_PART
     return (
         loop.streams_n < most
         and source.scope.streams_n < PL_SCOPE_TIMES * (most - loop.streams_n)

@@ -184,7 +184,7 @@ cdef void up_warm(LoopState *loop, Server *server) noexcept nogil:
     up = up_new(loop, server, False, &error)
     if up is NULL:
         if error != EMFILE and error != ENFILE and error != ENOMEM:
-            sv_failed(loop, server, error, False)
+            sv_failed(loop, server, error, server.away)
         if server.away and not sv_rests(server):
             tm_set(loop, &server.retry, server, loop.now_ms + SV_FIRST_PAUSE_MS)
         return

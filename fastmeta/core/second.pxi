@@ -49,6 +49,8 @@ cdef void se_late(LoopState *loop, Upstream *up) noexcept nogil:
         return
     if loop.second_n == 0 or (loop.second_n + 1) * SE_PART <= loop.busy_n:
         other = sv_pick_other(loop, up.server)
+    if other is not NULL and gs_has_gone(loop, guest):
+        return                             # nobody waits for it most likely: one server that works on it is enough
     if other is NULL or not se_is_known(loop, guest):
         se_put_off(loop, guest)
         return

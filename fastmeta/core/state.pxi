@@ -200,7 +200,8 @@ cdef struct Guest:
     bint was_parked
     bint park_counts           # the wait uses up park_left_ms
     bint fresh_only            # no kept connection for this request any more
-    uint8_t signature          # SG_*: which it must be sent with
+    uint8_t signature          # SG_*: which it must be sent with,
+    uint32_t signature_for     # to the server with this number, which refused the other one
     bint cut                   # the answer was cut off: close without completing it
     Buffer *received           # from the guest: head, body, what is pipelined
     Buffer *body               # gathered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -141,6 +142,46 @@ def test_not_what_may_not_be_repeated(make_pair: Callable[..., Pair]) -> None:
     pair.one.gate.set()
     pair.other.gate.set()
     pair.must_be_served(guests, "POST")
+
+
+def test_not_for_a_guest_that_has_gone(make_pair: Callable[..., Pair]) -> None:
+    """One server that works for nobody is enough."""
+    pair = make_pair()
+    (guest,) = pair.ask(1)
+    guest.socket.shutdown(socket.SHUT_WR)
+    waits()
+    assert (pair.requests, pair.second_tries) == (1, 0)
+
+
+def test_a_second_try_is_signed_for_its_own_server(make_pair: Callable[..., Pair]) -> None:
+    """While the secret is being changed: the first server has the next one and freezes, the second has the present
+    one. That the first refused it says nothing of the second."""
+    pair = make_pair()
+    pair.rig.loop.set_secret(b"secret", b"next")
+    signatures: dict[str, list[str]] = {"one": [], "other": []}
+
+    def serve(name: str, secret: bytes) -> Callable[[Wire], None]:
+        def talk(wire: Wire) -> None:
+            while (request := wire.read()) is not None:
+                instance, signature = request.one("X-Instance-ID"), request.one("X-Instance-ID-Signature")
+                signatures[name].append(signature)
+                if signature != _core._sign(secret, instance.encode()):
+                    wire.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                elif name == "other" or request.target != "/frozen":
+                    wire.send(answer(mark(request)))
+                else:
+                    assert pair.one.gate.wait(20)
+                    return
+
+        return talk
+
+    pair.one.script, pair.other.script = serve("one", b"next"), serve("other", b"secret")
+    guests = [pair.rig.guest() for _ in range(6)]
+    for guest in guests:
+        guest.get("/frozen")
+    assert [guest.answer().status for guest in guests] == [200] * 6
+    assert len(set(signatures["one"])) == 2
+    assert len(set(signatures["other"])) == 1
 
 
 def test_never(make_pair: Callable[..., Pair]) -> None:

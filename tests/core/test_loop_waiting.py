@@ -110,6 +110,25 @@ def test_an_upstream_that_is_away_and_comes_back(make_rig):
     assert rig.upstream.targets().count("/post") == 5
 
 
+def test_a_large_body_waits_for_an_upstream_that_is_away(make_rig):
+    """Of places for bodies on their way there is one, too, while none of Nova's servers is there."""
+    rig = make_rig()
+    rig.put("127.0.0.1")
+    rig.upstream.close()
+    # Somebody finds out that it is away.
+    first = rig.guest()
+    first.get("/first")
+    until(lambda: _core.PROBLEM_UPSTREAM_AWAY in rig.problems())
+    guest = rig.guest()
+    guest.get("/large", "Content-Length: 200000", method="POST")
+    guest.send(b"x" * 100_000)
+    rig.wait_stat("parked", 2)
+    time.sleep(0.3)  # several tries, of both
+    rig.upstream.open()
+    guest.send(b"x" * 100_000)
+    assert (first.answer().status, guest.answer().status) == (200, 200)
+
+
 def test_an_upstream_that_stays_away(make_rig):
     """park_timeout, then 503."""
     rig = make_rig(settings={"park_timeout_ms": 250})

@@ -203,8 +203,8 @@ DEFECTS = {
         "a request that may not be repeated was sent twice",
         Defect(
             "answer",
-            "if guest.signature != SG_ANY or not guest.repeatable:",
-            "if guest.signature != SG_ANY or (not guest.repeatable and not PLANTED):",
+            "if repeated or not guest.repeatable:",
+            "if repeated or (not guest.repeatable and not PLANTED):",
         ),
     ),
 }

@@ -195,6 +195,24 @@ def test_large_answers(before: Before, papers: Papers, framing: str, slow: bool)
     assert upstream.connections == 1
 
 
+@pytest.mark.parametrize("length", [16_000, 16_240, 16_241, 16_383, 16_384, 16_385, 32_768])
+def test_answers_of_about_a_record(before: Before, papers: Papers, length: int) -> None:
+    """A record holds 2**14 bytes (RFC 8446 section 5.1), and our first buffer a little less: what is left of a record
+    then is with OpenSSL, and no event will ever come for it."""
+    rig, upstream = before(papers.good)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %05d\r\n\r\n"
+    sent = content(length - len(head % 0))
+
+    def exact(wire: Wire) -> None:
+        while wire.read() is not None:
+            wire.send(head % len(sent) + sent)
+
+    upstream.inside = exact
+    for _ in range(3):
+        assert rig.ask().body == sent
+    assert upstream.connections == 1
+
+
 def test_post_of_a_mebibyte(before: Before, papers: Papers) -> None:
     """To a server that begins to read late, so that OpenSSL's writes stop in the middle."""
     rig, upstream = before(papers.good)

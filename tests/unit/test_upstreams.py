@@ -219,11 +219,12 @@ def test_a_name_that_cannot_be_resolved_any_more(
 def test_a_name_server_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither other names, nor the loop's executor, nor the end."""
     release = threading.Event()
+    given_up: list[str] = []
     replies = Replies(monkeypatch, good=[["192.0.2.1"]])
 
     def ask(host: str, *arguments: object, **keywords: object) -> list[tuple[Any, ...]]:
-        if host != "good":
-            release.wait(30)
+        if host != "good" and not release.wait(30):
+            given_up.append(host)
         return replies(host)
 
     monkeypatch.setattr(names_module.socket, "getaddrinfo", ask)
@@ -234,10 +235,9 @@ def test_a_name_server_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatc
         assert rig.table.places == [("192.0.2.1", 80, "good")]
         assert await asyncio.to_thread(lambda: 7) == 7
 
-    began = time.monotonic()
     try:
         run(test)
-        assert time.monotonic() - began < 20
+        assert not given_up  # it has ended, and they hang still
     finally:
         release.set()
 
