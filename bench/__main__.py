@@ -131,8 +131,10 @@ def measure_namespaces(options: argparse.Namespace, setting: peers.Setting, resu
     results.namespaces = namespaces.Figures(number)
     try:
         namespaces.hide()
-        namespaces.make(namespaces.names(number + number // 2))
-        namespaces.measure(setting, results.namespaces, number + number // 2, results.gaps.append)
+        # Python takes memory from the kernel in pieces of 1 MiB: the further ones must be many.
+        more = 3 * number
+        namespaces.make(namespaces.names(more))
+        namespaces.measure(setting, results.namespaces, more, results.gaps.append)
         for sample in namespaces.idle(
             setting,
             [SCENARIOS[name] for name in promises.IDLE_SCENARIOS],

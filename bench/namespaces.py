@@ -22,7 +22,8 @@ from typing import Any
 
 from bench import configs, peers, processes, rounds
 from bench.scenarios import Scenario
-from fastmeta.netns.sockets import open_listening_socket
+from fastmeta.exceptions import FastmetaError
+from fastmeta.netns.sockets import Place, open_listening_sockets
 
 NUMBER = 1000
 REPEATS = 7
@@ -118,15 +119,13 @@ def opening(places: Sequence[str]) -> float:
     """Seconds to open a listener in each, by the function that the agent calls."""
     taken = []
     for _ in range(REPEATS):
-        descriptors = []
         start = time.perf_counter()
-        try:
-            for name in places:
-                descriptors.append(open_listening_socket(ADDRESS, 80, namespace_path=str(FOLDER / name)))
-            taken.append(time.perf_counter() - start)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        found = open_listening_sockets([Place(ADDRESS, 80, str(FOLDER / name)) for name in places])
+        taken.append(time.perf_counter() - start)
+        for descriptor in found:
+            if isinstance(descriptor, FastmetaError):
+                raise descriptor
+            os.close(descriptor)
     return statistics.median(taken)
 
 
