@@ -14,7 +14,7 @@ from fastmeta.exceptions import FastmetaError
 from fastmeta.folders import FolderWatcher
 from fastmeta.models import ListenSpec, Scope
 from fastmeta.netns.links import LinkWatch
-from fastmeta.netns.sockets import bound_interface, open_listening_socket
+from fastmeta.netns.sockets import Place, bound_interface, open_listening_sockets
 from fastmeta.netns.watch import NamespaceWatch
 
 LOG = logging.getLogger(__name__)
@@ -75,9 +75,11 @@ class Listeners:
         for slot in self._slots:
             self._slots_of.setdefault(slot.spec.namespace, []).append(slot)
         self._names = [name for name in self._slots_of if name is not None]
-        self._places: dict[int, str] = {}
+        self._places: dict[int, ListenSpec] = {}
         self._links = LinkWatch(self._links_changed)
         self._on_links_changed: Callable[[int], None] = _nobody
+        # While it starts: those that can be opened, all together.
+        self._gathered: list[_Slot] | None = None
         self._watch = NamespaceWatch(
             netns_dir, self._names, folders, on_appear=self._appeared, on_gone=self._gone
         )
@@ -102,10 +104,14 @@ class Listeners:
         """
         if on_links_changed is not None:
             self._on_links_changed = on_links_changed
-        for slot in self._slots_of.get(None, ()):
-            self._open(slot)
+        for error in self._open(self._slots_of.get(None, ())):
+            if error is not None:
+                raise error
         if self._names:
+            self._gathered = []
             self._watch.start()
+            gathered, self._gathered = self._gathered, None
+            self._try_to_open(gathered, FIRST_PAUSE)
         for namespace in self._names:
             if all(slot.number is None and slot.retry is None for slot in self._slots_of[namespace]):
                 LOG.info(
@@ -129,15 +135,19 @@ class Listeners:
     def closed(self, number: int) -> str | None:
         """The core has closed this listener and its connections; its place, for the log, or None if it is
         unknown."""
-        return self._places.pop(number, None)
+        spec = self._places.pop(number, None)
+        return None if spec is None else str(spec)
 
     def place(self, number: int) -> str | None:
         """Where a listener of the core is, for the log."""
-        return self._places.get(number)
+        spec = self._places.get(number)
+        return None if spec is None else str(spec)
 
     def _appeared(self, namespace: str) -> None:
-        for slot in self._slots_of[namespace]:
-            self._try_to_open(slot, FIRST_PAUSE)
+        if self._gathered is not None:
+            self._gathered += self._slots_of[namespace]
+        else:
+            self._try_to_open(self._slots_of[namespace], FIRST_PAUSE)
 
     def _gone(self, namespace: str) -> None:
         """An open socket, and one that lingers, would keep the namespace alive: close at once."""
@@ -167,7 +177,7 @@ class Listeners:
                 why = f"interface {interface} is gone or another one"
                 self._close(slot, "links cannot be followed any more" if lost else why)
             if index is not None or lost:  # else it is waited for
-                self._try_to_open(slot, FIRST_PAUSE)
+                self._try_to_open([slot], FIRST_PAUSE)
 
     def _tell_of_links(self, namespace: str | None) -> None:
         for number in {slot.scope_number for slot in self._slots_of[namespace]}:
@@ -179,38 +189,54 @@ class Listeners:
             self._table.remove_listener(slot.number, drain=False)
             slot.number = None
 
-    def _try_to_open(self, slot: _Slot, pause: float) -> None:
-        if slot.retry is not None:
-            slot.retry.cancel()
-            slot.retry = None
-        complaint = ""
-        try:
-            self._open(slot)
-        except FastmetaError as error:
-            complaint = str(error)
-        if complaint and complaint != slot.complaint:
-            LOG.error("%s; tried again until it works", complaint)
-        slot.complaint = complaint
-        if complaint:
-            slot.retry = asyncio.get_running_loop().call_later(
-                pause, self._try_to_open, slot, min(pause * 2, LONGEST_PAUSE)
-            )
+    def _try_to_open(self, slots: Sequence[_Slot], pause: float) -> None:
+        for slot in slots:
+            if slot.retry is not None:
+                slot.retry.cancel()
+                slot.retry = None
+        for slot, error in zip(slots, self._open(slots), strict=True):
+            complaint = str(error) if error is not None else ""
+            if complaint and complaint != slot.complaint:
+                LOG.error("%s; tried again until it works", complaint)
+            slot.complaint = complaint
+            if complaint:
+                slot.retry = asyncio.get_running_loop().call_later(
+                    pause, self._try_to_open, [slot], min(pause * 2, LONGEST_PAUSE)
+                )
 
-    def _open(self, slot: _Slot) -> None:
-        spec = slot.spec
-        path = os.path.join(self._netns_dir, spec.namespace) if spec.namespace else None
-        if spec.address.version == 6:
-            # Before there is a socket, so that no guest is met whose link is not followed.
-            self._links.follow(spec.namespace, path)
-        fd = open_listening_socket(spec.address, spec.tcp_port, namespace_path=path, interface=spec.interface)
-        slot.index = bound_interface(fd)
+    def _open(self, slots: Sequence[_Slot]) -> list[FastmetaError | None]:
+        """Opens these; what was wrong with each, or None."""
+        errors: dict[_Slot, FastmetaError] = {}
+        places: dict[_Slot, Place] = {}
+        for slot in slots:
+            spec = slot.spec
+            path = os.path.join(self._netns_dir, spec.namespace) if spec.namespace else None
+            try:
+                if spec.address.version == 6:
+                    # Before there is a socket, so that no guest is met whose link is not followed.
+                    self._links.follow(spec.namespace, path)
+            except FastmetaError as error:
+                errors[slot] = error
+            else:
+                places[slot] = Place(spec.address, spec.tcp_port, path, spec.interface)
+        for slot, found in zip(places, open_listening_sockets(list(places.values())), strict=True):
+            try:
+                if isinstance(found, FastmetaError):
+                    raise found
+                self._opened(slot, found)
+            except FastmetaError as error:
+                errors[slot] = error
+        return [errors.get(slot) for slot in slots]
+
+    def _opened(self, slot: _Slot, fd: int) -> None:
+        slot.index = bound_interface(fd) if slot.spec.interface else 0
         # A number is never used twice, so that what is said of a listener that is being closed cannot be
         # mistaken.
         number, self._next_number = self._next_number, self._next_number + 1
         self._table.add_listener(number, slot.scope_number, fd)
         slot.number = number
-        self._places[number] = str(spec)
-        LOG.info("listening: %s", spec)
+        self._places[number] = slot.spec
+        LOG.info("listening: %s", slot.spec)
 
 
 def _nobody(number: int) -> None:

@@ -7,8 +7,9 @@ import errno
 import functools
 import os
 import threading
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from fastmeta.exceptions import NamespaceError, NamespaceNotFoundError
 
@@ -34,10 +35,52 @@ def namespace_inode(path: str) -> int | None:
 def in_namespace(path: str, function: Callable[[], Result]) -> Result:
     """Runs function in the namespace that is mounted on path, in a thread of its own that ends with it.
 
-    setns(2) moves one thread, and whatever that thread starts; so none that goes on to other work may be
-    moved. What function raises is raised here. Raises NamespaceNotFoundError when there is no namespace on
-    path, NamespaceError when it may not be entered.
+    What function raises is raised here. Raises NamespaceNotFoundError when there is no namespace on path,
+    NamespaceError when it may not be entered.
     """
+    (result,) = in_namespaces([(path, function)])
+    if isinstance(result, Raised):
+        raise result.error
+    return result
+
+
+@dataclass(frozen=True)
+class Raised:
+    """In place of a result: what was raised instead."""
+
+    error: BaseException
+
+
+def in_namespaces(visits: Sequence[tuple[str, Callable[[], Result]]]) -> list[Result | Raised]:
+    """The same for many paths, each with its function: what they return or raise, in order.
+
+    setns(2) moves one thread, and whatever that thread starts; so none that goes on to other work may be moved. One
+    thread makes all the visits and ends with the last one: to start one costs more than to open a socket.
+    """
+    results: list[Result | Raised] = []
+    thread = threading.Thread(target=_visit_all, args=(visits, results), name="visitor of namespaces")
+    try:
+        thread.start()
+    except RuntimeError as error:
+        message = "no thread can be started to enter it"
+        failed = [NamespaceError(f"namespace {path}: {message}") for path, _ in visits]
+        for one in failed:
+            one.__cause__ = error
+        return [Raised(one) for one in failed]
+    thread.join()
+    return results
+
+
+def _visit_all(visits: Sequence[tuple[str, Callable[[], Result]]], results: list[Result | Raised]) -> None:
+    for path, function in visits:
+        try:
+            _enter(path)
+            results.append(function())
+        except BaseException as error:
+            results.append(Raised(error))
+
+
+def _enter(path: str) -> None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -49,40 +92,10 @@ def in_namespace(path: str, function: Callable[[], Result]) -> Result:
             raise NamespaceNotFoundError(
                 f"namespace {path}: there is a file, but no namespace is mounted on it"
             )
-        visit = _Visit(path, fd, function)
-        thread = threading.Thread(target=visit.run, name="visitor of a namespace")
-        try:
-            thread.start()
-        except RuntimeError as error:
-            raise NamespaceError(f"namespace {path}: no thread can be started to enter it") from error
-        thread.join()
+        _setns(path, fd)
     finally:
         # An open descriptor would keep a deleted namespace alive.
         os.close(fd)
-    return visit.result()
-
-
-class _Visit(Generic[Result]):
-    """What a thread brings back."""
-
-    def __init__(self, path: str, fd: int, function: Callable[[], Result]) -> None:
-        self._path = path
-        self._fd = fd
-        self._function = function
-        self._results: list[Result] = []
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            _setns(self._path, self._fd)
-            self._results.append(self._function())
-        except BaseException as error:
-            self._error = error
-
-    def result(self) -> Result:
-        if self._error is not None:
-            raise self._error
-        return self._results[0]
 
 
 @functools.cache
