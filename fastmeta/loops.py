@@ -59,7 +59,7 @@ class Loops:
         self._place_of_scope: dict[int, int] = {}
         self._scope_counts = [0] * len(self._loops)
         self._scope_of_listener: dict[int, int] = {}
-        self._listeners_of_scope: dict[int, set[int]] = {}
+        self._listeners_of_scope: dict[int, list[int]] = {}
         self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
 
@@ -128,7 +128,7 @@ class Loops:
         self._loops[place].add_scope(scope)
         self._place_of_scope[scope] = place
         self._scope_counts[place] += 1
-        self._listeners_of_scope[scope] = set()
+        self._listeners_of_scope[scope] = []
 
     def remove_scope(self, scope: int) -> None:
         self._of(scope).remove_scope(scope)
@@ -141,7 +141,7 @@ class Loops:
     def add_listener(self, listener: int, scope: int, fd: int) -> None:
         self._of(scope).add_listener(listener, scope, fd)
         if scope in self._listeners_of_scope:
-            self._listeners_of_scope[scope].add(listener)
+            self._listeners_of_scope[scope].append(listener)
             self._scope_of_listener[listener] = scope
 
     def remove_listener(self, listener: int, *, drain: bool) -> None:

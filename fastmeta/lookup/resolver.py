@@ -101,7 +101,8 @@ class _ScopeState:
         self.aside: dict[tuple[bytes, int], float] = {}
         self.aside_timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
-        self.wake = asyncio.Event()  # set: the source has changed, so a pause is not worth it
+        # Of the task. Set: the source has changed, so a pause is not worth it.
+        self.wake: asyncio.Event | None = None
 
 
 class Resolver:
@@ -246,7 +247,8 @@ class Resolver:
     def _revoke(self, state: _ScopeState, address: bytes | None) -> None:
         state.generation += 1
         self._table.revoke(state.number, state.generation, address, 0)
-        state.wake.set()
+        if state.wake is not None:
+            state.wake.set()
         self._back_from_aside(state)
 
     async def stop(self) -> None:
@@ -259,20 +261,22 @@ class Resolver:
     async def _ask_while_waited_for(self, state: _ScopeState) -> None:
         """The task of one scope: one query after the other, until nobody waits."""
         failures = 0
+        wake = state.wake = asyncio.Event()
         try:
             while True:
                 self._forget_old(state)
                 if not state.waiting:
                     return
-                state.wake.clear()
+                wake.clear()
                 if await self._ask_once(state):
                     failures = 0
                 else:
                     failures += 1
-                    await self._pause(state, failures)
+                    await self._pause(wake, failures)
         finally:
             # Between the last look at waiting and this line nothing else runs: no miss is lost.
             state.task = None
+            state.wake = None
 
     def _forget_old(self, state: _ScopeState) -> None:
         """Those whose requests the core has given up by now are not asked for any more."""
@@ -284,10 +288,10 @@ class Resolver:
         if state.waiting.pop(key, None) is not None:
             self._questions -= 1
 
-    async def _pause(self, state: _ScopeState, failures: int) -> None:
+    async def _pause(self, wake: asyncio.Event, failures: int) -> None:
         longest = min(self._first_pause * 2 ** min(failures - 1, 16), LONGEST_PAUSE)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(state.wake.wait(), longest * (0.5 + 0.5 * self._jitter()))
+            await asyncio.wait_for(wake.wait(), longest * (0.5 + 0.5 * self._jitter()))
 
     async def _query(self, state: _ScopeState, questions: Sequence[Question]) -> Answer | LookupFailedError:
         """What the source says, or why it says nothing."""
