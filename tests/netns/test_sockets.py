@@ -16,7 +16,13 @@ import pytest
 from fastmeta.exceptions import ListenError, NamespaceError, NamespaceNotFoundError
 from fastmeta.netns import namespaces
 from fastmeta.netns.namespaces import in_namespace, namespace_inode
-from fastmeta.netns.sockets import BACKLOG, IP_FREEBIND, open_listening_socket
+from fastmeta.netns.sockets import (
+    BACKLOG,
+    IP_FREEBIND,
+    Place,
+    open_listening_socket,
+    open_listening_sockets,
+)
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 and "FASTMETA_CI" not in os.environ, reason="namespaces need root"
@@ -60,6 +66,41 @@ def test_is_in_the_namespace_and_we_are_not(namespace: str) -> None:
         assert "169.254.169.254:80" in listening(namespace)
     assert own_inode() == before
     assert threading.active_count() == threads
+
+
+def test_many_are_opened_each_where_it_belongs(namespace: str) -> None:
+    """Ours before and after, one that is not there in between: each gets its own, and who fails hides no other."""
+    other = f"{namespace}-other"
+    ip("netns", "add", os.path.basename(other))
+    loopback = ipaddress.ip_address("127.0.0.1")
+    try:
+        before, threads = own_inode(), threading.active_count()
+        found = open_listening_sockets(
+            [
+                Place(loopback, 0),
+                Place(METADATA, 80, namespace),
+                Place(METADATA, 81, "/run/netns/fmt-sockets-nowhere"),
+                Place(METADATA, 82, other),
+                Place(METADATA, 80, namespace),
+                Place(METADATA, 83, namespace),
+                Place(loopback, 0),
+            ]
+        )
+        sockets = [socket.socket(fileno=one) for one in found if isinstance(one, int)]
+        assert [type(one) for one in found] == [
+            *(int, int, NamespaceNotFoundError, int, ListenError, int, int),
+        ]
+        assert listening(namespace).count("169.254.169.254:") == 2
+        assert "169.254.169.254:83" in listening(namespace)
+        assert "169.254.169.254:82" in listening(other)
+        # The last one is ours again: reachable from here.
+        socket.create_connection(sockets[-1].getsockname(), 5).close()
+        for one in sockets:
+            one.close()
+        assert own_inode() == before
+        assert threading.active_count() == threads
+    finally:
+        ip("netns", "del", os.path.basename(other))
 
 
 def test_options(namespace: str) -> None:
