@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,14 +23,17 @@ class PeerMissing(Exception):
 
 @dataclass(frozen=True)
 class Setting:
-    """What all peers of one run share. lasting: identities of fastmeta do not end during the run, and nginx is one
-    process, as counting wants it. idle: namespaces in which fastmeta has a listener more each, see configs."""
+    """What all peers of one run share.
+
+    lasting: identities of fastmeta do not end during the run, and nginx is one process, as counting wants it. idle:
+    namespaces in which fastmeta has a listener more each. local: a unix socket of the stub."""
 
     programs: dict[str, Path]
     core: int
     upstream_port: int
     fastmeta_command: tuple[str, ...]
     lasting: bool = False
+    local: Path | None = None
     idle: tuple[str, ...] = ()
 
 
@@ -62,12 +66,22 @@ def find(program: str) -> str:
 
 
 def _floor(setting: Setting, port: int, folder: Path) -> Plan:
+    return _least(setting, "floor", port, str(setting.upstream_port), folder)
+
+
+def _unix(setting: Setting, port: int, folder: Path) -> Plan:
+    return _least(setting, "floor", port, str(setting.local), folder)
+
+
+def _uring(setting: Setting, port: int, folder: Path) -> Plan:
+    return _least(setting, "uring", port, str(setting.upstream_port), folder)
+
+
+def _least(setting: Setting, program: str, port: int, upstream: str, folder: Path) -> Plan:
     head = folder / "head"
     head.write_bytes(job.floor_head(setting.upstream_port))
     answer = job.ANSWER_HEAD_BYTES + job.ANSWER_BODY_BYTES
-    return Plan(
-        [str(setting.programs["floor"]), str(port), str(setting.upstream_port), str(answer), str(head)]
-    )
+    return Plan([str(setting.programs[program]), str(port), upstream, str(answer), str(head)])
 
 
 def _haproxy(setting: Setting, port: int, folder: Path) -> Plan:
@@ -107,6 +121,9 @@ AGAIN = "floor again"
 # Beside each other only: what listeners cost that nobody asks.
 IDLE = "fastmeta with idle listeners"
 NONE_IDLE = "fastmeta without"
+# Of probes.py.
+UNIX = "floor, unix upstream"
+URING = "floor, io_uring"
 PEERS: dict[str, Callable[[Setting, int, Path], Plan]] = {
     FLOOR: _floor,
     AGAIN: _floor,
@@ -115,16 +132,40 @@ PEERS: dict[str, Callable[[Setting, int, Path], Plan]] = {
     "nginx": _nginx,
     IDLE: _fastmeta,
     NONE_IDLE: _fastmeta,
+    UNIX: _unix,
+    URING: _uring,
 }
 COMPARED = (FLOOR, AGAIN, "fastmeta", "haproxy", "nginx")
+
+
+def _stub_command(programs: dict[str, Path], where: str) -> list[str]:
+    sizes = [str(job.ANSWER_HEAD_BYTES), str(job.ANSWER_BODY_BYTES)]
+    return [str(programs["stub"]), where, *sizes, *job.EXPECTED_VALUES]
+
+
+@contextmanager
+def local_stub(programs: dict[str, Path], core: int) -> Iterator[Path]:
+    """The same upstream on a unix socket; gives its path."""
+    with tempfile.TemporaryDirectory(prefix="fastmeta-stub-") as folder, tempfile.TemporaryFile() as log:
+        path = Path(folder) / "socket"
+        process = processes.start(processes.pinned(core, _stub_command(programs, str(path))), log, {})
+        try:
+            for _ in range(500):
+                if path.exists() or process.poll() is not None:
+                    break
+                time.sleep(0.02)
+            else:
+                raise PeerMissing("the stub upstream did not start on a unix socket")
+            yield path
+        finally:
+            processes.end(process)
 
 
 @contextmanager
 def stub(programs: dict[str, Path], core: int) -> Iterator[int]:
     """The upstream of all; gives its port."""
     port = processes.free_port()
-    sizes = [str(job.ANSWER_HEAD_BYTES), str(job.ANSWER_BODY_BYTES)]
-    command = [str(programs["stub"]), str(port), *sizes, *job.EXPECTED_VALUES]
+    command = _stub_command(programs, str(port))
     with tempfile.TemporaryFile() as log:
         process = processes.start(processes.pinned(core, command), log, {})
         try:

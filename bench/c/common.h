@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,16 +59,58 @@ static inline void set_option(int fd, int level, int option, int value)
         die("setsockopt");
 }
 
-/* Accepted sockets inherit TCP_NODELAY, so that accepting needs no further system call. */
-static inline int listen_on(uint16_t port)
+/* Where an upstream is: a TCP port of this machine, or the path of a unix socket. */
+struct place {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in tcp;
+        struct sockaddr_un local;
+    } address;
+    socklen_t length;
+};
+
+static inline struct place place_of(const char *name, const char *text)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct place place = {.length = sizeof place.address.tcp};
+    if (text[0] != '/') {
+        place.address.tcp = loopback((uint16_t)number(name, text, 1, 65535));
+        return place;
+    }
+    place.address.local.sun_family = AF_UNIX;
+    place.length = sizeof place.address.local;
+    if (strlen(text) >= sizeof place.address.local.sun_path) {
+        fprintf(stderr, "%s: the path is too long\n", name);
+        exit(2);
+    }
+    strcpy(place.address.local.sun_path, text);
+    return place;
+}
+
+/* A blocking connection. */
+static inline int connect_to(const struct place *place)
+{
+    int fd = socket(place->address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         die("socket");
-    struct sockaddr_in address = loopback(port);
-    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
+    if (place->address.any.sa_family == AF_INET)
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (connect(fd, &place->address.any, place->length) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* Accepted sockets inherit TCP_NODELAY, so that accepting needs no further system call. */
+static inline int listen_at(const struct place *place)
+{
+    int fd = socket(place->address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        die("socket");
+    if (place->address.any.sa_family == AF_INET) {
+        set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    }
+    if (bind(fd, &place->address.any, place->length) < 0)
         die("bind");
     if (listen(fd, 4096) < 0)
         die("listen");

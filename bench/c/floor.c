@@ -1,8 +1,8 @@
 /* floor: the least that a relay on epoll can do, as a yardstick for the others.
  *
- *     floor PORT UPSTREAM_PORT ANSWER_BYTES HEAD_FILE
+ *     floor PORT UPSTREAM ANSWER_BYTES HEAD_FILE
  *
- * It waits for the end of a request's head, sends the fixed head of HEAD_FILE on a kept-alive connection of its pool, and
+ * UPSTREAM is a TCP port of this machine, or the path of a unix socket. It waits for the end of a request's head, sends the fixed head of HEAD_FILE on a kept-alive connection of its pool, and
  * relays ANSWER_BYTES of answer. It parses nothing: a guest's "Connection: close" is searched for as bytes, the answer is
  * known by its size alone, bodies and pipelining do not exist. Whatever is not as expected closes both connections.
  *
@@ -26,7 +26,7 @@ struct conn {
 };
 
 static int epoll, listener;
-static struct sockaddr_in upstream_address;
+static struct place upstream;
 static size_t answer_bytes, head_bytes;
 static char head[4096];
 static char buffer[65536]; /* of whoever is being served: nothing stays in it between events */
@@ -97,15 +97,11 @@ static struct conn *take_upstream(void)
         return u;
     }
     /* Connecting may block: it happens only while the pool grows. */
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = connect_to(&upstream);
     if (fd < 0)
-        die("socket");
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (connect(fd, (struct sockaddr *)&upstream_address, sizeof upstream_address) < 0
-        || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
-        close(fd);
         return NULL;
-    }
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        die("fcntl");
     u = new_conn(UPSTREAM, fd);
     watch(u);
     return u;
@@ -191,11 +187,11 @@ static void accept_guest(void)
 int main(int argc, char **argv)
 {
     if (argc != 5) {
-        fprintf(stderr, "usage: floor PORT UPSTREAM_PORT ANSWER_BYTES HEAD_FILE\n");
+        fprintf(stderr, "usage: floor PORT UPSTREAM ANSWER_BYTES HEAD_FILE\n");
         return 2;
     }
-    uint16_t port = (uint16_t)number("PORT", argv[1], 1, 65535);
-    upstream_address = loopback((uint16_t)number("UPSTREAM_PORT", argv[2], 1, 65535));
+    struct place here = place_of("PORT", argv[1]);
+    upstream = place_of("UPSTREAM", argv[2]);
     answer_bytes = (size_t)number("ANSWER_BYTES", argv[3], 1, 1L << 40);
     int file = open(argv[4], O_RDONLY | O_CLOEXEC);
     ssize_t size = file < 0 ? -1 : read(file, head, sizeof head);
@@ -207,7 +203,7 @@ int main(int argc, char **argv)
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0)
         die("epoll_create1");
-    listener = listen_on(port);
+    listener = listen_at(&here);
     set_option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1);
     watch(new_conn(LISTENER, listener));
 

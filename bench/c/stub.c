@@ -2,7 +2,7 @@
  *
  *     stub PORT HEAD_BYTES BODY_BYTES [VALUE...]
  *
- * The answer is a head of HEAD_BYTES and a body of BODY_BYTES (see body_byte). A request may have a body with a
+ * PORT may be the path of a unix socket. The answer is a head of HEAD_BYTES and a body of BODY_BYTES (see body_byte). A request may have a body with a
  * Content-Length. "Connection: close" is obeyed; pipelined requests are answered in turn. A request whose head lacks one of
  * the VALUEs gets a 500 instead: so a proxy that forgets a header that it has to set is found out. */
 #define _GNU_SOURCE
@@ -193,7 +193,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: stub PORT HEAD_BYTES BODY_BYTES [VALUE...] (at most %d)\n", VALUES_MOST);
         return 2;
     }
-    uint16_t port = (uint16_t)number("PORT", argv[1], 1, 65535);
+    struct place here = place_of("PORT", argv[1]);
     make_answer((size_t)number("HEAD_BYTES", argv[2], 64, 8192), (size_t)number("BODY_BYTES", argv[3], 0, 1L << 30));
     while (4 + value_count < argc) {
         values[value_count] = argv[4 + value_count];
@@ -203,7 +203,7 @@ int main(int argc, char **argv)
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0)
         die("epoll_create1");
-    listener = listen_on(port);
+    listener = listen_at(&here);
     epoll_add(epoll, listener, &listener);
 
     static struct epoll_event events[BATCH];

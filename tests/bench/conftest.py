@@ -17,7 +17,7 @@ RunLoad = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bench-bin")
-    return {name: build.compile_program(name, folder, "-Werror") for name in build.PROGRAMS}
+    return {name: build.compile_program(name, folder, "-Werror") for name in (*build.PROGRAMS, "uring")}
 
 
 @pytest.fixture
@@ -44,10 +44,14 @@ def start(programs: dict[str, Path], tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def start_floor(start: Start, tmp_path: Path) -> Start:
-    def start_it(upstream: int, answer_bytes: int = job.ANSWER_HEAD_BYTES + job.ANSWER_BODY_BYTES) -> int:
+    def start_it(
+        upstream: int | str,
+        answer_bytes: int = job.ANSWER_HEAD_BYTES + job.ANSWER_BODY_BYTES,
+        program: str = "floor",
+    ) -> int:
         head = tmp_path / "head"
-        head.write_bytes(job.floor_head(upstream))
-        return start("floor", upstream, answer_bytes, head)
+        head.write_bytes(job.floor_head(80 if isinstance(upstream, str) else upstream))
+        return start(program, upstream, answer_bytes, head)
 
     return start_it
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import job, processes
+from bench import job, peers, processes
 
 HEAD = job.ANSWER_HEAD_BYTES
 BODY = job.ANSWER_BODY_BYTES
@@ -41,6 +41,25 @@ def test_every_request_is_answered(start, run_load, mode, connections):
 def test_every_request_is_answered_through_the_floor(start, start_floor, run_load, mode, connections):
     floor = start_floor(start("stub", HEAD, BODY, *job.EXPECTED_VALUES))
     result = run_load(floor, mode, connections, 300, "--warmup=50")
+    assert (result["requests"], result["errors"], result["reconnects"]) == (300, 0, 0)
+
+
+@pytest.mark.parametrize(("mode", "connections"), WAYS)
+def test_every_request_is_answered_over_a_unix_socket(programs, start_floor, run_load, mode, connections):
+    with peers.local_stub(programs, 0) as path:
+        result = run_load(start_floor(str(path)), mode, connections, 300, "--warmup=50")
+    assert (result["requests"], result["errors"], result["reconnects"]) == (300, 0, 0)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/sys/kernel/io_uring_disabled").exists()
+    or Path("/proc/sys/kernel/io_uring_disabled").read_text() != "0\n",
+    reason="io_uring is switched off here, or the kernel is older than 6.6",
+)
+@pytest.mark.parametrize(("mode", "connections"), WAYS)
+def test_every_request_is_answered_on_io_uring(start, start_floor, run_load, mode, connections):
+    relay = start_floor(start("stub", HEAD, BODY, *job.EXPECTED_VALUES), program="uring")
+    result = run_load(relay, mode, connections, 300, "--warmup=50")
     assert (result["requests"], result["errors"], result["reconnects"]) == (300, 0, 0)
 
 
