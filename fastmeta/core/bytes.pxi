@@ -80,67 +80,151 @@ cdef size_t by_hex(uint8_t *text, uint64_t number) noexcept nogil:
     return n
 
 
-cdef inline bint by_is_odd(uint64_t word) noexcept nogil:
-    """Whether one of eight bytes is below SP (HTAB too) or is DEL. Arithmetic on the bytes of a word: Hacker's Delight,
-    section 6-1."""
-    cdef uint64_t turned = word ^ <uint64_t> 0x7f7f7f7f7f7f7f7f
-    cdef uint64_t below = (word - <uint64_t> 0x2020202020202020) & ~word
-    cdef uint64_t zero = (turned - <uint64_t> 0x0101010101010101) & ~turned
-    return ((below | zero) & <uint64_t> 0x8080808080808080) != 0
+cdef extern from *:
+    """
+    /* Sixteen bytes at a time: bit n says that byte n is one that ... All x86-64 has SSE2; elsewhere a loop does it. */
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #define BY_LOAD(p) _mm_loadu_si128((const __m128i *)(p))
+    #define BY_ALL(c) _mm_set1_epi8(c)
+    #define BY_IS(x, c) _mm_cmpeq_epi8(x, BY_ALL(c))
+    #define BY_UP_TO(x, c) _mm_cmpeq_epi8(_mm_min_epu8(x, BY_ALL(c)), x)
+    #define BY_OR(a, b) _mm_or_si128(a, b)
+    #define BY_BITS(x) ((unsigned)_mm_movemask_epi8(x))
+
+    /* ... no field value holds, or HTAB. */
+    static inline unsigned by_odd_16(const void *p)
+    {
+        __m128i x = BY_LOAD(p);
+        return BY_BITS(BY_OR(BY_UP_TO(x, 31), BY_IS(x, 127)));
+    }
+
+    /* ... is LF. */
+    static inline unsigned by_line_end_16(const void *p)
+    {
+        return BY_BITS(BY_IS(BY_LOAD(p), 10));
+    }
+
+    /* ... no request target holds: SP, "#", controls, and what is not ASCII. */
+    static inline unsigned by_no_target_16(const void *p)
+    {
+        __m128i x = BY_LOAD(p);
+        return BY_BITS(BY_OR(BY_OR(BY_UP_TO(x, 32), BY_IS(x, 127)), BY_OR(BY_IS(x, 35), x)));
+    }
+
+    /* ... is neither a letter nor "-". Bytes are signed here: what is not ASCII is below "a". */
+    static inline unsigned by_no_name_16(const void *p)
+    {
+        __m128i x = BY_LOAD(p), lower = BY_OR(x, BY_ALL(32));
+        __m128i letter = _mm_and_si128(_mm_cmpgt_epi8(lower, BY_ALL(96)), _mm_cmplt_epi8(lower, BY_ALL(123)));
+        return BY_BITS(BY_OR(letter, BY_IS(x, 45))) ^ 0xffff;
+    }
+    #else
+    #define BY_SIXTEEN(name, test) \
+        static inline unsigned name(const void *p) \
+        { \
+            unsigned bits = 0; \
+            for (unsigned i = 0; i < 16; i++) { \
+                unsigned c = ((const unsigned char *)p)[i]; \
+                bits |= (unsigned)(test) << i; \
+            } \
+            return bits; \
+        }
+    BY_SIXTEEN(by_odd_16, c < 32 || c == 127)
+    BY_SIXTEEN(by_line_end_16, c == 10)
+    BY_SIXTEEN(by_no_target_16, c <= 32 || c >= 127 || c == 35)
+    BY_SIXTEEN(by_no_name_16, !((c | 32) >= 97 && (c | 32) <= 122) && c != 45)
+    #endif
+    """
+    unsigned int by_odd_16(const void *p) noexcept nogil
+    unsigned int by_line_end_16(const void *p) noexcept nogil
+    unsigned int by_no_target_16(const void *p) noexcept nogil
+    unsigned int by_no_name_16(const void *p) noexcept nogil
 
 
-cdef inline size_t by_skip_value(const uint8_t *data, size_t start, size_t at, size_t end) noexcept nogil:
-    """The place of the first byte in data[at:end] that no field value may hold (BY_VALUE), or end. Eight bytes at a
-    time where they are nothing unusual; data[start:at] is known to be of BY_VALUE, so the last word may begin there."""
-    cdef uint64_t word
-    while end - at >= 8:
-        memcpy(&word, data + at, 8)
-        if by_is_odd(word):
-            break
-        at += 8
-    if end - at < 8 and end - start >= 8:
-        memcpy(&word, data + end - 8, 8)
-        if not by_is_odd(word):
-            return end
-    while at < end and by_class[data[at]] & BY_VALUE:
+cdef inline size_t by_find_line_end(const uint8_t *data, size_t at, size_t end) noexcept nogil:
+    """The place of the first LF in data[at:end], or end. Lines are short: memchr would cost more."""
+    cdef unsigned int found
+    while end - at >= 16:
+        found = by_line_end_16(data + at)
+        if found:
+            return at + by_count_zeros(found)
+        at += 16
+    while at < end and data[at] != 10:
         at += 1
     return at
 
 
-cdef inline size_t by_skip_name(const uint8_t *data, size_t at, size_t end) noexcept nogil:
-    """The place of the first byte in data[at:end] that is neither a letter nor "-", or an earlier one: eight bytes at a
-    time, as far as that goes."""
-    cdef uint64_t word
-    cdef uint64_t lower
-    cdef uint64_t good
-    while end - at >= 8:
-        memcpy(&word, data + at, 8)
-        lower = (word | <uint64_t> 0x2020202020202020) & <uint64_t> 0x7f7f7f7f7f7f7f7f
-        # High bits: at least "a" and not above "z" ...
-        good = (lower + <uint64_t> 0x1f1f1f1f1f1f1f1f) & ~(lower + <uint64_t> 0x0505050505050505)
-        # ... or "-" (its difference to "-" is zero) ...
-        lower = word ^ <uint64_t> 0x2d2d2d2d2d2d2d2d
-        good |= ~(((lower & <uint64_t> 0x7f7f7f7f7f7f7f7f) + <uint64_t> 0x7f7f7f7f7f7f7f7f) | lower)
-        # ... and in ASCII.
-        good = ~(good & ~word) & <uint64_t> 0x8080808080808080
-        if good:
-            return at + (by_count_zeros(good) >> 3)
-        at += 8
-    return at
+# These find the end of something in data[at:end]. Of data, `length` bytes may be read, which is `end` or more: so that
+# the last bytes of a line can be looked at with those that follow it.
+
+cdef inline size_t by_skip_value(const uint8_t *data, size_t at, size_t end, size_t length) noexcept nogil:
+    """The place of the first byte that no field value may hold (BY_VALUE), or end."""
+    cdef unsigned int found
+    while at < end and length - at >= 16:
+        found = by_odd_16(data + at)
+        if found == 0:
+            at += 16
+            continue
+        at += by_count_zeros(found)
+        if by_likely(at >= end) or data[at] != 9:
+            break
+        at += 1
+    while at < end and by_class[data[at]] & BY_VALUE:
+        at += 1
+    return min(at, end)
+
+
+cdef inline size_t by_skip_target(const uint8_t *data, size_t at, size_t end, size_t length) noexcept nogil:
+    """The place of the first byte that no request target may hold (BY_TARGET), or end."""
+    cdef unsigned int found
+    while at < end and length - at >= 16:
+        found = by_no_target_16(data + at)
+        if found:
+            return min(at + by_count_zeros(found), end)
+        at += 16
+    while at < end and by_class[data[at]] & BY_TARGET:
+        at += 1
+    return min(at, end)
+
+
+cdef inline size_t by_skip_name(const uint8_t *data, size_t at, size_t end, size_t length) noexcept nogil:
+    """The place of the first byte that is neither a letter nor "-", or an earlier one, or end."""
+    cdef unsigned int found
+    while at < end and length - at >= 16:
+        found = by_no_name_16(data + at)
+        if found:
+            return min(at + by_count_zeros(found), end)
+        at += 16
+    return min(at, end)
 
 
 cdef inline bint by_is(const uint8_t *name, const char *lower, size_t length) noexcept nogil:
     """Whether name is lower, but for the case of letters. For token bytes only: then only the two cases of a letter
-    give the same byte with the bit 0x20 set, and "-" stands only for itself."""
+    give the same byte with the bit 0x20 set, and "-" stands only for itself. The last word may overlap the one before
+    it."""
     cdef uint64_t word
     cdef uint64_t wanted
+    cdef uint32_t half
+    cdef uint32_t half_wanted
     cdef size_t i = 0
-    while length - i >= 8:
-        memcpy(&word, name + i, 8)
-        memcpy(&wanted, lower + i, 8)
-        if (word | <uint64_t> 0x2020202020202020) != wanted:
+    if length >= 8:
+        while True:
+            memcpy(&word, name + i, 8)
+            memcpy(&wanted, lower + i, 8)
+            if (word | <uint64_t> 0x2020202020202020) != wanted:
+                return False
+            if i + 8 == length:
+                return True
+            i = min(i + 8, length - 8)
+    if length >= 4:
+        memcpy(&half, name, 4)
+        memcpy(&half_wanted, lower, 4)
+        if (half | <uint32_t> 0x20202020) != half_wanted:
             return False
-        i += 8
+        memcpy(&half, name + length - 4, 4)
+        memcpy(&half_wanted, lower + length - 4, 4)
+        return (half | <uint32_t> 0x20202020) == half_wanted
     while i < length:
         if (name[i] | 0x20) != <uint8_t> lower[i]:
             return False

@@ -61,10 +61,11 @@ cdef struct HeadLimits:
     uint16_t target            # bytes
 
 
-cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end, int most) noexcept nogil:
-    """One header line, data[at:end] without its CRLF. Returns 0, or -(status), 431 if there are `most` already:
-    RFC 9112 section 5."""
-    cdef size_t i = by_skip_name(data, at, end)
+cdef inline int h1_header(Head *head, const uint8_t *data, size_t at, size_t end, size_t all_length,
+                          int most) noexcept nogil:
+    """One header line, data[at:end] without its CRLF; all_length: of what may be read of data. Returns 0, or -(status),
+    431 if there are `most` already: RFC 9112 section 5."""
+    cdef size_t i = by_skip_name(data, at, end, all_length)
     cdef size_t value_at
     cdef size_t value_end = end
     cdef uint8_t kind
@@ -73,7 +74,7 @@ cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end, int m
     cdef Header *header
     cdef const uint8_t *name = data + at
     cdef size_t length
-    while i < end:
+    while i < end and data[i] != 58:
         kind = by_class[data[i]]
         if not kind & BY_TOKEN:
             break
@@ -87,7 +88,7 @@ cdef int h1_header(Head *head, const uint8_t *data, size_t at, size_t end, int m
     while i < end and (data[i] == 32 or data[i] == 9):
         i += 1
     value_at = i
-    if by_skip_value(data, at, i, end) < end:
+    if by_skip_value(data, i, end, all_length) < end:
         return -400
     while value_end > value_at and (data[value_end - 1] == 32 or data[value_end - 1] == 9):
         value_end -= 1
@@ -157,9 +158,10 @@ cdef int h1_version(const uint8_t *text) noexcept nogil:
     return -400
 
 
-cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end, size_t longest) noexcept nogil:
+cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end, size_t all_length,
+                         size_t longest) noexcept nogil:
     """method SP request-target SP HTTP-version, single spaces: RFC 9112 section 3. Returns 0, or -(status), 414 for a
-    target of more than `longest` bytes."""
+    target of more than `longest` bytes. all_length: as for h1_header."""
     cdef size_t i = at
     cdef size_t target_at
     cdef size_t target_end
@@ -176,8 +178,7 @@ cdef int h1_request_line(Head *head, const uint8_t *data, size_t at, size_t end,
     head.method_length = <uint16_t> (i - at)
     i += 1
     target_at = i
-    while i < end and by_class[data[i]] & BY_TARGET:
-        i += 1
+    i = by_skip_target(data, i, end, all_length)
     if i == target_at or i == end or data[i] != 32:
         return -400
     target_end = i
@@ -231,16 +232,14 @@ cdef int h1_request_end(Head *head) noexcept nogil:
 
 cdef int h1_parse_request(Head *head, const uint8_t *data, size_t length, const HeadLimits *limits) noexcept nogil:
     """Parses as much of a request's head as there is."""
-    cdef const uint8_t *found
     cdef size_t at
     cdef int status
     while True:
-        found = <const uint8_t *> memchr(data + head.scanned, 10, length - head.scanned)
-        at = <size_t> (found - data) if found is not NULL else length
+        at = by_find_line_end(data, head.scanned, length)
         if at >= limits.head:
             return -414 if head.line_number == 0 else -431
         head.scanned = <uint32_t> at
-        if found is NULL:
+        if at == length:
             return 0
         head.scanned += 1
         # RFC 9112 section 2.2 lets a recipient accept a bare LF; we are strict, as peers disagree about it.
@@ -248,10 +247,10 @@ cdef int h1_parse_request(Head *head, const uint8_t *data, size_t length, const 
             return -400
         if by_likely(at - 1 > head.line_at):
             if by_likely(head.line_number > 0):
-                status = h1_header(head, data, head.line_at, at - 1, limits.headers)
+                status = h1_header(head, data, head.line_at, at - 1, length, limits.headers)
             else:
                 head.content_length = -1
-                status = h1_request_line(head, data, head.line_at, at - 1, limits.target)
+                status = h1_request_line(head, data, head.line_at, at - 1, length, limits.target)
             if status < 0:
                 return status
             head.line_number += 1
@@ -289,7 +288,7 @@ cdef int h1_status_line(Head *head, const uint8_t *data, size_t at, size_t end) 
         i += 1
     head.reason_at = <uint16_t> i
     head.reason_length = <uint16_t> (end - i)
-    return 0 if by_skip_value(data, i, i, end) == end else -502
+    return 0 if by_skip_value(data, i, end, end) == end else -502
 
 
 cdef int h1_response_end(Head *head, bint to_head_request) noexcept nogil:
@@ -318,23 +317,21 @@ cdef int h1_parse_response(Head *head, const uint8_t *data, size_t length, size_
                            bint to_head_request) noexcept nogil:
     """As h1_parse_request, for an answer; -502 is the only status that refuses. As strict: an upstream that frames its
     answers ambiguously could desynchronise a connection that several tenants use."""
-    cdef const uint8_t *found
     cdef size_t at
     cdef int status
     while True:
-        found = <const uint8_t *> memchr(data + head.scanned, 10, length - head.scanned)
-        at = <size_t> (found - data) if found is not NULL else length
+        at = by_find_line_end(data, head.scanned, length)
         if at >= max_head:
             return -502
         head.scanned = <uint32_t> at
-        if found is NULL:
+        if at == length:
             return 0
         head.scanned += 1
         if at == head.line_at or data[at - 1] != 13:
             return -502
         if by_likely(at - 1 > head.line_at):
             if by_likely(head.line_number > 0):
-                status = h1_header(head, data, head.line_at, at - 1, H1_MAX_HEADERS)
+                status = h1_header(head, data, head.line_at, at - 1, length, H1_MAX_HEADERS)
             else:
                 head.content_length = -1
                 status = h1_status_line(head, data, head.line_at, at - 1)

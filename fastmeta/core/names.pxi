@@ -20,7 +20,7 @@ cdef enum:
     H1_USER_AGENT = 23
 
 
-cdef int h1_known(const uint8_t *name, size_t length) noexcept nogil:
+cdef inline int h1_known(const uint8_t *name, size_t length) noexcept nogil:
     """Which of them this is, in any case of letters."""
     if length == 4:
         return H1_HOST if by_is(name, b"host", 4) else H1_OTHER
