@@ -105,6 +105,36 @@ cdef void bf_give(LoopState *loop, Buffer **place) noexcept nogil:
         free(buffer)
 
 
+cdef inline void *st_new(Spares *spares) noexcept nogil:
+    """A record, all zero; NULL without memory."""
+    cdef Spare *spare = spares.first
+    if by_unlikely(spare is NULL):
+        return calloc(1, spares.size)
+    spares.first = spare.next
+    spares.n -= 1
+    memset(spare, 0, spares.size)
+    return spare
+
+
+cdef inline void st_give(Spares *spares, void *record) noexcept nogil:
+    """Keeps a record of st_new, or frees it."""
+    if by_unlikely(spares.n >= ST_KEEP):
+        free(record)
+        return
+    (<Spare *> record).next = spares.first
+    spares.first = <Spare *> record
+    spares.n += 1
+
+
+cdef void st_free_spares(Spares *spares) noexcept nogil:
+    cdef Spare *spare
+    while spares.first is not NULL:
+        spare = spares.first
+        spares.first = spare.next
+        free(spare)
+    spares.n = 0
+
+
 cdef inline void st_count(LoopState *loop, Scope *scope, int index, uint64_t n) noexcept nogil:
     """Counts something of a scope."""
     ct_count(&loop.counters, scope.counters, index, n)

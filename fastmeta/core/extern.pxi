@@ -203,7 +203,19 @@ cdef extern from * nogil:
     #define by_count_zeros(word) ((unsigned int)__builtin_ctzll(word))
     #define by_bits(word) (64 - __builtin_clzll(word))
     #define by_set_errno(value) (errno = (value))
+    /* Records of each kind that are kept for reuse: none where a sanitizer watches for the use of what was freed. */
+    #if defined(__has_feature)
+    #if __has_feature(address_sanitizer)
+    #define __SANITIZE_ADDRESS__ 1
+    #endif
+    #endif
+    #ifdef __SANITIZE_ADDRESS__
+    #define ST_KEEP 0
+    #else
+    #define ST_KEEP 64
+    #endif
     """
+    const uint32_t ST_KEEP
     void at_count(uint64_t *counter, uint64_t n)
     void at_uncount(uint64_t *counter, uint64_t n)
     uint64_t at_read(const uint64_t *counter)

@@ -58,10 +58,9 @@ cdef uint32_t gs_address(const sockaddr_storage *peer, uint8_t *address) noexcep
 
 cdef Guest *gs_new(LoopState *loop, Listener *listener, Source *source, int fd) noexcept nogil:
     """A connection that was just accepted (takes over fd); NULL without memory (fd is the caller's then)."""
-    cdef Guest *guest = <Guest *> malloc(sizeof(Guest))
+    cdef Guest *guest = <Guest *> st_new(&loop.spare_guests)
     if guest is NULL:
         return NULL
-    memset(guest, 0, sizeof(Guest))
     guest.socket.fd = fd
     guest.socket.kind = ST_GUEST
     guest.listener = listener

@@ -105,7 +105,7 @@ cdef void lp_bury(LoopState *loop) noexcept nogil:
         owner = loop.dead_guests.next.owner
         ls_remove(&(<Guest *> owner).link)
         so_leave(loop, (<Guest *> owner).source)
-        free(owner)
+        st_give(&loop.spare_guests, owner)
     while not ls_is_empty(&loop.dead_upstreams):
         owner = loop.dead_upstreams.next.owner
         ls_remove(&(<Upstream *> owner).link)
@@ -189,6 +189,8 @@ cdef void lp_clear(LoopState *loop) noexcept nogil:
     free(loop.sources)
     loop.sources = NULL
     loop.source_bucket_n = 0
+    st_free_spares(&loop.spare_guests)
+    st_free_spares(&loop.spare_sources)
     while loop.small is not NULL:
         buffer = loop.small
         loop.small = buffer.next
@@ -227,6 +229,8 @@ cdef int lp_init(LoopState *loop) noexcept nogil:
     ls_init(&loop.dead_listeners)
     for i in range(<uint32_t> TM_SLOTS):
         ls_init(&loop.wheel[i])
+    loop.spare_guests.size = sizeof(Guest)
+    loop.spare_sources.size = sizeof(Source)
     tm_init(&loop.sweep, TM_SWEEP)
     tm_init(&loop.accept, TM_ACCEPT)
     tm_init(&loop.stop, TM_STOP)

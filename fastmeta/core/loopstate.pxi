@@ -87,6 +87,8 @@ cdef struct LoopState:
     Buffer *small
     Buffer *large
     uint32_t small_n
+    Spares spare_guests        # records: who closes and comes again costs no malloc
+    Spares spare_sources
     uint32_t large_n
     uint32_t server_n
     uint32_t usable_n          # servers that are not away

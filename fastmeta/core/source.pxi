@@ -51,7 +51,7 @@ cdef Source *so_get(LoopState *loop, Scope *scope, const uint8_t *address, uint3
                 memcmp(source.address, address, 16) == 0):
             return source
         source = source.next
-    source = <Source *> calloc(1, sizeof(Source))
+    source = <Source *> st_new(&loop.spare_sources)
     if source is NULL:
         return NULL
     source.hash = hashed
@@ -80,7 +80,7 @@ cdef void so_drop(LoopState *loop, Source *source) noexcept nogil:
         st_uncount(loop, source.scope, CT_SOURCES)
         ls_remove(&source.link)
         ls_remove(&source.round)
-    free(source)
+    st_give(&loop.spare_sources, source)
 
 
 cdef void so_awake(LoopState *loop, Source *source) noexcept nogil:

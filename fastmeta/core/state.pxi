@@ -60,6 +60,17 @@ cdef enum:
     TM_STOP = 19               # the time for ending is over
 
 
+cdef struct Spare:
+    # A record that is kept for reuse: this lies where it was.
+    Spare *next
+
+
+cdef struct Spares:
+    size_t size                # of a record
+    Spare *first
+    uint32_t n
+
+
 cdef struct Socket:
     int fd
     uint32_t interest          # what epoll reports; 0: not registered
