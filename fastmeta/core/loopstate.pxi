@@ -40,7 +40,7 @@ cdef struct SettingsMessage:
 
 
 cdef enum:
-    MAX_EVENTS = 256           # of a batch
+    MAX_EVENTS = 1024          # of a batch
     UP_SPARES = 16
     SCOPE_BUCKETS = 1024
     SCRATCH = 98304            # more than a head and the largest gathered body
