@@ -14,7 +14,9 @@ EVENT_MISS: Final[int]
 """(EVENT_MISS, scope, address, interface): a request waits for the identity of address in scope.
 
 address is 16 bytes (IPv4 as ::ffff:a.b.c.d), interface the index for link-local addresses, else 0. Sent once for each
-address and again about every second as long as new requests for it arrive."""
+address and again about every second as long as new requests for it arrive; also when renew() asks for it, and when Nova
+answers 404 under an identity that was confirmed more than 2 s ago, at most every 10 s: that answer is held for up to 3 s, until
+put_identity, put_absent, put_refused or revoke says whether it is this instance's."""
 EVENT_REQUEST: Final[int]
 """(EVENT_REQUEST, dict): one finished request, when access_log is on. Keys: scope, address (16 bytes), interface,
 instance_id, method, target (str; '' when there is none; a target's first 256 characters), status (0: the guest went
@@ -165,6 +167,14 @@ class Loop:
         """Ends what is known of address (that nobody has it, too), or of all addresses when it is None, and sets the
         scope's generation. Requests in progress under them whose answer has not begun are aborted and ask anew (GET and
         HEAD) or get 503."""
+
+    def renew(self, scope: int, before: float) -> None:
+        """Sends EVENT_MISS for each identity of a scope that ends before this time (seconds of CLOCK_MONOTONIC) and was
+        used by a request since it was confirmed. At most 2,048 at once; further ones end."""
+
+    def shorten(self, scope: int, ttl_ms: int) -> None:
+        """Ends the identities of a scope so long after their asked_at, unless they end earlier. Without a new generation:
+        answers that are under way count, with the time to live that they are put with."""
 
     def set_upstream(self, addresses: Sequence[tuple[str, int]], host: str) -> None:
         """A short form of set_upstreams: numeric IP and TCP port of servers without TLS; host: value of the Host header.

@@ -41,6 +41,7 @@ include "core/places.pxi"
 include "core/server.pxi"
 include "core/pool.pxi"
 include "core/second.pxi"
+include "core/recheck.pxi"
 include "core/upstream.pxi"
 include "core/answer.pxi"
 include "core/listener.pxi"
@@ -150,6 +151,7 @@ cdef dict places():
         "second_tries": CT_SECOND_TRIES,
         "second_tries_won": CT_SECOND_WON,
         "secret_retries": CT_SECRET_RETRIES,
+        "rechecks": CT_RECHECKS,
         "bytes_up": CT_BYTES_UP,
         "bytes_down": CT_BYTES_DOWN,
     }
@@ -461,6 +463,7 @@ cdef class Loop:
         memcpy(message.address, <const uint8_t *> key, 16)
         message.interface = interface
         message.generation = generation
+        message.asked_us = to_us(asked_at, 0)
         message.ends_us = to_us(asked_at, ttl_ms)
         message.payload = identity
         self.post(&message)
@@ -501,6 +504,22 @@ cdef class Loop:
             message.interface = interface
         message.scope = scope
         message.generation = generation
+        self.post(&message)
+
+    def renew(self, uint32_t scope, double before):
+        cdef Message message
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_RENEW
+        message.scope = scope
+        message.ends_us = to_us(before, 0)
+        self.post(&message)
+
+    def shorten(self, uint32_t scope, uint64_t ttl_ms):
+        cdef Message message
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_SHORTEN
+        message.scope = scope
+        message.ends_us = ttl_ms * 1000
         self.post(&message)
 
     def set_upstream(self, addresses, str host not None):

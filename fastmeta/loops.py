@@ -186,6 +186,12 @@ class Loops:
     def revoke(self, scope: int, generation: int, address: bytes | None = None, interface: int = 0) -> None:
         self._of(scope).revoke(scope, generation, address, interface)
 
+    def renew(self, scope: int, before: float) -> None:
+        self._of(scope).renew(scope, before)
+
+    def shorten(self, scope: int, ttl_ms: int) -> None:
+        self._of(scope).shorten(scope, ttl_ms)
+
     def set_upstream(self, addresses: Sequence[tuple[str, int]], host: str) -> None:
         for loop in self._loops:
             loop.set_upstream(addresses, host)

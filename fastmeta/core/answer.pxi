@@ -38,7 +38,7 @@ cdef void up_read(LoopState *loop, Upstream *up) noexcept nogil:
             an_content(loop, up, buffer.start, 0)
         else:
             an_head(loop, up)
-        if by_likely(up.socket.dead or up.guest is NULL):
+        if by_likely(up.socket.dead or up.guest is NULL or guest.phase == GS_RECHECK):
             return
         if by_unlikely(tl_holds(up)):
             reads = 0                      # epoll knows nothing of it; see tl_receive for why there is an end of it
@@ -64,13 +64,11 @@ cdef bint an_buffer(LoopState *loop, Upstream *up) noexcept nogil:
 
 
 cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
-    """Bytes of a head have come. When it is complete it goes down, with what there is of the content."""
+    """Bytes of a head have come. When it is complete the answer is looked at, and goes down."""
     cdef Guest *guest = up.guest
     cdef Buffer *buffer = up.received
     cdef Head *head = &buffer.head
-    cdef Out out
     cdef int length
-    cdef size_t content_at
     while True:
         length = h1_parse_response(head, buffer.data + buffer.start, buffer.end - buffer.start, LARGEST_HEAD,
                                    guest.head_method)
@@ -94,6 +92,19 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
     sv_answered(loop, up.server, loop.now_us - guest.sent_us)
     if by_unlikely(up.signed_twice) and an_other_secret(loop, up, head.status):
         return
+    guest.upstream_us += loop.now_us - guest.sent_us
+    if by_unlikely(head.status == 404) and rc_hold(loop, up, <uint32_t> length):
+        return
+    an_begin(loop, up, <uint32_t> length)
+
+
+cdef void an_begin(LoopState *loop, Upstream *up, uint32_t head_length) noexcept nogil:
+    """The answer's head, which is here, goes down, with what there is of the content."""
+    cdef Guest *guest = up.guest
+    cdef Buffer *buffer = up.received
+    cdef Head *head = &buffer.head
+    cdef Out out
+    cdef size_t content_at
     up.has_head = True
     up.framing = head.framing
     # uwsgi's router (http-auto-chunked) sends a last chunk after its answer to HEAD, a moment later: it would come
@@ -103,7 +114,6 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
     memset(&up.chunked, 0, sizeof(Chunked))
     guest.status = head.status
     guest.upstream_status = head.status
-    guest.upstream_us += loop.now_us - guest.sent_us
     if head.status == 403:
         rg_of_server(loop, up.server, PR_UPSTREAM_REFUSES_SIGNATURE, 0, guest.scope.number)
     if guest.body_left or up.unsent is not NULL:
@@ -123,7 +133,7 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
     out.capacity = SCRATCH
     out.overflow = False
     hd_response(&out, head, buffer.data + buffer.start, up.framing_down, guest.http11, guest.keep_alive)
-    content_at = buffer.start + <size_t> length
+    content_at = buffer.start + <size_t> head_length
     if by_unlikely(content_at < out.length + AN_CHUNK_SIZE):
         up_nonsense(loop, up)              # cannot be: see HD_RESPONSE_GROWTH
         return

@@ -73,6 +73,7 @@ cdef void ex_resolve(LoopState *loop, Guest *guest) noexcept nogil:
     cdef Entry *entry = id_find(loop, scope, guest.address, guest.interface)
     if by_likely(id_is_good(loop, entry)):
         st_count(loop, scope, CT_IDENTITY_HITS, 1)
+        entry.used = True
         ex_ready(loop, guest)
         return
     if entry is not NULL and entry.state == EN_ABSENT and loop.now_us < entry.ends_us:

@@ -376,6 +376,8 @@ cdef void gs_timeout(LoopState *loop, Guest *guest) noexcept nogil:
         gs_unpark(loop, guest)
         st_count(loop, guest.scope, CT_REPEATED, 1)
         ex_resolve(loop, guest)
+    elif phase == GS_RECHECK:
+        rc_pass(loop, guest)
     elif phase == GS_RESOLVE or phase == GS_PAUSE:
         ex_refuse(loop, guest, RF_PARKED_LONG)
     elif phase == GS_PLACE:

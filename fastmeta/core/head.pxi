@@ -17,6 +17,11 @@ cdef struct Identity:
     uint8_t data[HD_MAX_BLOCK]  # the signature's line is the last
 
 
+cdef inline bint hd_is_same(const Identity *one, const Identity *other) noexcept nogil:
+    """Whether they are of the same instance and project, signed with the same secret."""
+    return one.length == other.length and memcmp(one.data, other.data, one.length) == 0
+
+
 cdef inline bint hd_is_mapped(const uint8_t *address) noexcept nogil:
     """Whether these 16 bytes are an IPv4 address, ::ffff:a.b.c.d."""
     cdef uint64_t zeros

@@ -150,11 +150,12 @@ cdef bint id_ask(LoopState *loop, Scope *scope, Entry *entry) noexcept nogil:
 cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Identity *identity) noexcept nogil:
     """Python's answer about one address (takes over identity): valid, absent or refused. Whoever waited goes on."""
     cdef Entry *entry = id_find(loop, scope, message.address, message.interface)
-    cdef bint keep
+    cdef bint keep = False
+    cdef bint changed
     if message.generation != scope.generation:
         # The question was sent before a revocation: its answer counts for nothing. Ask anew for those who wait.
         free(identity)
-        if entry is not NULL and entry.state == EN_PENDING and not ls_is_empty(&entry.waiters):
+        if entry is not NULL and not ls_is_empty(&entry.waiters):
             entry.asked_us = 0
             id_ask(loop, scope, entry)
         return
@@ -163,18 +164,26 @@ cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Ident
     if entry is NULL:
         free(identity)
         return
+    changed = entry.state == EN_VALID and (identity is NULL or not hd_is_same(entry.identity, identity))
     id_clear(scope, entry)
     if message.kind == MS_IDENTITY:
         entry.state = EN_VALID
         entry.identity = identity
         entry.ends_us = message.ends_us
+        entry.confirmed_us = message.asked_us
+        entry.used = False
+    else:
+        keep = message.kind == MS_ABSENT and scope.absent_n < loop.settings.max_absent
+        if keep:
+            entry.state = EN_ABSENT
+            entry.ends_us = message.ends_us
+            scope.absent_n += 1
+    if by_unlikely(changed):
+        # Whoever gives answers should have revoked it first. Nothing of the former instance goes out all the same.
+        up_revoke(loop, scope, message.address, message.interface)
+    if message.kind == MS_IDENTITY:
         gs_resume_waiters(loop, &entry.waiters, RF_NONE)
         return
-    keep = message.kind == MS_ABSENT and scope.absent_n < loop.settings.max_absent
-    if keep:
-        entry.state = EN_ABSENT
-        entry.ends_us = message.ends_us
-        scope.absent_n += 1
     gs_resume_waiters(loop, &entry.waiters, RF_ABSENT if message.kind == MS_ABSENT else RF_LOOKUP)
     if not keep and ls_is_empty(&entry.waiters):
         id_drop(loop, scope, entry)
@@ -208,6 +217,31 @@ cdef void id_revoke(LoopState *loop, Scope *scope, const Message *message) noexc
                 id_revoke_entry(loop, scope, entry)
                 entry = following
         up_revoke(loop, scope, NULL, 0)
+
+
+cdef void id_renew(LoopState *loop, Scope *scope, uint64_t before_us) noexcept nogil:
+    """Asks Python for those that end before this time and were used since they were confirmed. More than may be told at
+    once just end, and are asked for when somebody needs them."""
+    cdef Entry *entry
+    cdef uint32_t i
+    for i in range(scope.bucket_n):
+        entry = scope.buckets[i]
+        while entry is not NULL:
+            if id_is_good(loop, entry) and entry.used and entry.ends_us < before_us and not id_ask(loop, scope, entry):
+                return
+            entry = entry.next
+
+
+cdef void id_shorten(LoopState *loop, Scope *scope, uint64_t ttl_us) noexcept nogil:
+    """What is known of a scope is believed for this time at most, counted from the question."""
+    cdef Entry *entry
+    cdef uint32_t i
+    for i in range(scope.bucket_n):
+        entry = scope.buckets[i]
+        while entry is not NULL:
+            if entry.state == EN_VALID:
+                entry.ends_us = min(entry.ends_us, entry.confirmed_us + ttl_us)
+            entry = entry.next
 
 
 cdef void id_sweep_scope(LoopState *loop, Scope *scope) noexcept nogil:

@@ -35,6 +35,12 @@ cdef void lp_message(LoopState *loop, Message *message) noexcept nogil:
     elif kind == MS_REVOKE or kind == MS_REVOKE_ALL:
         if scope is not NULL:
             id_revoke(loop, scope, message)
+    elif kind == MS_RENEW:
+        if scope is not NULL:
+            id_renew(loop, scope, message.ends_us)
+    elif kind == MS_SHORTEN:
+        if scope is not NULL:
+            id_shorten(loop, scope, message.ends_us)
     elif kind == MS_ADD_SCOPE:
         sc_add(loop, message.scope, message.counters)
     elif kind == MS_REMOVE_SCOPE:

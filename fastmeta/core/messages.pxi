@@ -26,6 +26,8 @@ cdef enum:
     MS_UPSTREAMS = 10
     MS_STOP = 11
     MS_SETTINGS = 12
+    MS_RENEW = 13
+    MS_SHORTEN = 14
 
 cdef enum:
     EV_MISS = 1
@@ -98,6 +100,7 @@ cdef struct Message:
     uint32_t interface
     uint64_t generation
     uint64_t ends_us
+    uint64_t asked_us          # MS_IDENTITY: when the question was sent
     void *payload              # owned by the message: Identity, UpstreamsMessage or SettingsMessage
     Counters *counters         # of a new scope; Python's, lent until EV_SCOPE_REMOVED
 

@@ -97,6 +97,9 @@ cdef void gs_resume_waiters(LoopState *loop, Link *waiters, int reason) noexcept
         ls_remove(&guest.wait)
         gs_unpark(loop, guest)
         if reason:
+            rc_leave(loop, guest)
             ex_refuse(loop, guest, reason)
+        elif guest.phase == GS_RECHECK:
+            rc_answered(loop, guest)
         else:
             ex_resolve(loop, guest)

@@ -151,6 +151,9 @@ cdef struct Entry:
     uint8_t state
     uint64_t asked_us          # when the last miss was told to Python; 0: never
     uint64_t ends_us           # VALID: age limit of the identity; ABSENT: until when it is kept
+    uint64_t confirmed_us      # VALID: when the question was sent that it is the answer to
+    uint64_t rechecked_us      # when a 404 of Nova's led to a question about it; 0: never
+    bint used                  # VALID: by a request, since it was confirmed
     Identity *identity         # owned; VALID only
     Link waiters               # guests, by .wait
 
@@ -180,6 +183,7 @@ cdef enum:
     GS_FLUSH = 9               # the answer is complete, the guest has not taken all of it
     GS_PAUSE = 10              # Nova took its request and gave no answer: waits before it is sent again
     GS_LINGER = 11             # answered and shut down; what still comes is thrown away
+    GS_RECHECK = 12            # Nova says 404: it waits for what the source says of its identity
 
 
 cdef struct Guest:
@@ -301,6 +305,7 @@ cdef struct Upstream:
     bint has_head              # the answer's final head has come
     bint reusable              # as far as the answer says
     uint8_t interim_n          # 1xx answers
+    uint32_t head_length       # of an answer that is held
     uint32_t version           # Server.version when it was made
     uint64_t made_us
     uint64_t second_us         # when a second try was sent on it

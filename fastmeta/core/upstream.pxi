@@ -284,6 +284,7 @@ cdef void up_revoke(LoopState *loop, Scope *scope, const uint8_t *address, uint3
         if address is not NULL and (guest.interface != interface or memcmp(guest.address, address, 16) != 0):
             continue
         st_count(loop, scope, CT_REVOKED, 1)
+        rc_leave(loop, guest)
         up_drop(loop, guest)
         if guest.repeatable:
             ex_resolve(loop, guest)

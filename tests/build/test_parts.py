@@ -34,14 +34,15 @@ UPWARD = {
     "timer": {"lp"},
     "identity": {"gs", "so", "up"},
     "scope": {"ln", "up"},
-    "guest": {"bd", "ex", "gs", "ln", "up"},
-    "parking": {"ex"},
+    "guest": {"bd", "ex", "gs", "ln", "rc", "up"},
+    "parking": {"ex", "rc"},
     "exchange": {"bd", "pl", "se", "sv", "up"},
     "body": {"up"},
     "places": {"sv", "up"},
     "server": {"up"},
     "pool": {"up"},
     "second": {"up"},
+    "recheck": {"an", "up"},
     "upstream": {"up"},
 }
 
