@@ -99,7 +99,8 @@ static void tally_guest(struct tally *tally, const Guest *guest)
         complain("a guest in phase %d: idle list %d, the scope's %d, the source's %d, request open %d", guest->phase,
                  guest->idle.next != NULL, guest->scope_idle.next != NULL, guest->source_idle.next != NULL,
                  guest->request_open);
-    if ((guest->phase == VALUE(GS_PLACE) || guest->phase == VALUE(GS_RESOLVE)) != (guest->wait.next != NULL))
+    if ((guest->phase == VALUE(GS_PLACE) || guest->phase == VALUE(GS_RESOLVE) || guest->phase == VALUE(GS_RECHECK)) !=
+        (guest->wait.next != NULL))
         complain("a guest in phase %d %s", guest->phase, guest->wait.next ? "waits in a list" : "waits in no list");
     if (guest->timer.link.next == NULL)
         complain("a guest in phase %d has no deadline", guest->phase);

@@ -165,6 +165,7 @@ static void model_follow(void)
             break;
         case VALUE(MS_IDENTITY):
             if (fresh) {
+                python.revoked |= python.current[key] != NOBODY; /* by another one */
                 model_forget(key, at);
                 python.current[key] = message->put;
                 python.puts[message->put].since = at;
@@ -225,7 +226,8 @@ static void fill_key(Message *message, int key)
 static void python_put(int key, uint64_t generation, uint64_t asked_us, uint64_t ttl_ms)
 {
     char instance[32], project[32];
-    Message message = {.kind = VALUE(MS_IDENTITY), .generation = generation, .ends_us = asked_us + ttl_ms * 1000};
+    Message message = {.kind = VALUE(MS_IDENTITY), .generation = generation, .asked_us = asked_us,
+                       .ends_us = asked_us + ttl_ms * 1000};
     if (python.put_n == PUTS)
         return;
     unsigned number = python.put_n++;

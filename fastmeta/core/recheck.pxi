@@ -1,6 +1,6 @@
-# Rule 7: Nova's 404 usually means that there is no such path. It may also mean that the instance is gone and its address
-# belongs to another one by now, and that nobody has said so. So the source is asked again, and the 404 is held until it
-# has answered. Prefix rc_. The guest waits in its entry, with the answer in its connection to Nova.
+# Rule 7: Nova's 404 usually means that there is no such path. It may also mean that the instance is gone, that its
+# address belongs to another one by now, and that nobody has said so. So the source is asked again, and the 404 is held
+# until it has answered. Prefix rc_. The guest waits in its entry, with the answer in its connection to Nova.
 
 cdef enum:
     RC_YOUNG_US = 2000000      # an identity that was confirmed so shortly ago is not doubted
