@@ -37,10 +37,15 @@ listen bench
 
 
 def nginx(port: int, upstream_port: int, folder: Path, *, one_process: bool = False) -> str:
-    """One worker (one_process: and no master), no log, a pool of kept-alive connections; an empty value is how nginx
-    deletes a header."""
+    """An empty value is how nginx deletes a header."""
     set_lines = "\n".join(f"            proxy_set_header {k} {v};" for k, v in job.SET_HEADERS.items())
     delete_lines = "\n".join(f'            proxy_set_header {k} "";' for k in job.DELETED_HEADERS)
+    listen = f"        listen 127.0.0.1:{port} deferred;"
+    return _nginx(listen, f"{delete_lines}\n{set_lines}", upstream_port, folder, one_process=one_process)
+
+
+def _nginx(listen: str, headers: str, upstream_port: int, folder: Path, *, one_process: bool) -> str:
+    """One worker (one_process: and no master), no log, a pool of kept-alive connections."""
     # As root the worker would change to a user who may not enter the temporary folder.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     temporary = "\n".join(
@@ -66,13 +71,12 @@ http {{
         keepalive_requests 1000000000;
     }}
     server {{
-        listen 127.0.0.1:{port} deferred;
+{listen}
         location / {{
             proxy_pass http://nova;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
-{delete_lines}
-{set_lines}
+{headers}
         }}
     }}
 }}
@@ -107,17 +111,37 @@ listen listener
 """
 
 
+def front(upstream_port: int, folder: Path, port: int, tls_port: int) -> str:
+    """nginx before the upstream: it changes nothing, and takes requests with TLS and without. Its certificate and key lie
+    in its folder."""
+    listen = f"""\
+        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{tls_port} ssl;
+        ssl_certificate {folder}/certificate.pem;
+        ssl_certificate_key {folder}/key.pem;"""
+    return _nginx(
+        listen, "            proxy_set_header Host $http_host;", upstream_port, folder, one_process=False
+    )
+
+
 def network_id(number: int) -> str:
     """Of one of many networks that nobody asks from."""
     return f"5a1f0c52-7d0c-4a8e-8000-{number:012x}"
 
 
 def fastmeta(
-    port: int, upstream_port: int, ports_file: Path, *, identity_ttl: int = 10, idle: Sequence[str] = ()
+    port: int,
+    upstream_port: int,
+    ports_file: Path,
+    *,
+    identity_ttl: int = 10,
+    idle: Sequence[str] = (),
+    certificate: Path | None = None,
 ) -> str:
     """The whole job: lookup, signature, identity's time to live; nothing is switched off. All guests of the load come
     from one address here, so what one address may hold is raised, as the peers hold back nobody. idle: namespaces with
-    a listener each that nobody asks."""
+    a listener each that nobody asks. certificate: of the upstream, which is spoken to by TLS then."""
+    tls = f"nova_metadata_protocol = https\nauth_ca_cert = {certificate}\n" if certificate else ""
     listeners = "\n".join(
         f"listen = network:{network_id(number)}@{name}/169.254.169.254:80" for number, name in enumerate(idle)
     )
@@ -126,7 +150,7 @@ def fastmeta(
 nova_metadata_host = 127.0.0.1
 nova_metadata_port = {upstream_port}
 metadata_proxy_shared_secret = {job.SECRET}
-
+{tls}
 [fastmeta]
 lookup = static
 ports_file = {ports_file}

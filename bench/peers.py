@@ -22,11 +22,21 @@ class PeerMissing(Exception):
 
 
 @dataclass(frozen=True)
+class Front:
+    """What stands before the stub and speaks TLS: its ports, and the certificate that it has."""
+
+    port: int
+    tls_port: int
+    certificate: Path
+
+
+@dataclass(frozen=True)
 class Setting:
     """What all peers of one run share.
 
     lasting: identities of fastmeta do not end during the run, and nginx is one process, as counting wants it. idle:
-    namespaces in which fastmeta has a listener more each. local: a unix socket of the stub."""
+    namespaces in which fastmeta has a listener more each. local: a unix socket of the stub. front: what some peers ask
+    in its place."""
 
     programs: dict[str, Path]
     core: int
@@ -35,6 +45,7 @@ class Setting:
     lasting: bool = False
     local: Path | None = None
     idle: tuple[str, ...] = ()
+    front: Front | None = None
 
 
 @dataclass(frozen=True)
@@ -97,16 +108,38 @@ def _nginx(setting: Setting, port: int, folder: Path) -> Plan:
 
 
 def _fastmeta(setting: Setting, port: int, folder: Path) -> Plan:
+    return _fastmeta_with(setting, port, folder, setting.upstream_port)
+
+
+def _before_front(setting: Setting, port: int, folder: Path) -> Plan:
+    return _fastmeta_with(setting, port, folder, _front(setting).port)
+
+
+def _before_front_tls(setting: Setting, port: int, folder: Path) -> Plan:
+    front = _front(setting)
+    return _fastmeta_with(setting, port, folder, front.tls_port, front.certificate)
+
+
+def _front(setting: Setting) -> Front:
+    if setting.front is None:
+        raise PeerMissing("there is nothing that speaks TLS")
+    return setting.front
+
+
+def _fastmeta_with(
+    setting: Setting, port: int, folder: Path, upstream_port: int, certificate: Path | None = None
+) -> Plan:
     ports = folder / "ports.json"
     ports.write_text(configs.fastmeta_ports())
     config = folder / "fastmeta.conf"
     config.write_text(
         configs.fastmeta(
             port,
-            setting.upstream_port,
+            upstream_port,
             ports,
             identity_ttl=LONGEST_TTL if setting.lasting else 10,
             idle=setting.idle,
+            certificate=certificate,
         )
     )
     # It refuses files that hold secrets or decide identities and that others may write.
@@ -124,6 +157,8 @@ NONE_IDLE = "fastmeta without"
 # Of probes.py.
 UNIX = "floor, unix upstream"
 URING = "floor, io_uring"
+BEFORE_FRONT = "fastmeta, nginx behind it"
+BEFORE_FRONT_TLS = "fastmeta, nginx behind it, TLS"
 PEERS: dict[str, Callable[[Setting, int, Path], Plan]] = {
     FLOOR: _floor,
     AGAIN: _floor,
@@ -134,6 +169,8 @@ PEERS: dict[str, Callable[[Setting, int, Path], Plan]] = {
     NONE_IDLE: _fastmeta,
     UNIX: _unix,
     URING: _uring,
+    BEFORE_FRONT: _before_front,
+    BEFORE_FRONT_TLS: _before_front_tls,
 }
 COMPARED = (FLOOR, AGAIN, "fastmeta", "haproxy", "nginx")
 
@@ -157,6 +194,45 @@ def local_stub(programs: dict[str, Path], core: int) -> Iterator[Path]:
             else:
                 raise PeerMissing("the stub upstream did not start on a unix socket")
             yield path
+        finally:
+            processes.end(process)
+
+
+_SELF_SIGNED = (
+    *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
+    *("-subj", "/CN=front", "-addext", "subjectAltName=IP:127.0.0.1"),
+)
+
+
+@contextmanager
+def front(core: int, upstream_port: int) -> Iterator[Front]:
+    """nginx before the upstream, with a certificate of its own. Raises PeerMissing."""
+    with tempfile.TemporaryDirectory(prefix="fastmeta-front-") as name, tempfile.TemporaryFile() as log:
+        folder = Path(name)
+        found = Front(processes.free_port(), processes.free_port(), folder / "certificate.pem")
+        try:
+            subprocess.run(
+                [
+                    find("openssl"),
+                    *_SELF_SIGNED,
+                    "-keyout",
+                    str(folder / "key.pem"),
+                    "-out",
+                    str(found.certificate),
+                ],
+                check=True,
+                capture_output=True,
+            )
+        except subprocess.CalledProcessError as error:
+            raise PeerMissing(f"openssl makes no certificate: {error.stderr.decode().strip()}") from error
+        config = folder / "nginx.conf"
+        config.write_text(configs.front(upstream_port, folder, found.port, found.tls_port))
+        command = [find("nginx"), "-e", "stderr", "-p", name, "-c", str(config)]
+        process = processes.start(processes.pinned(core, command), log, {})
+        try:
+            if not processes.wait_until_listening(found.tls_port, process, 10):
+                raise PeerMissing("nginx did not start before the stub")
+            yield found
         finally:
             processes.end(process)
 
