@@ -112,8 +112,8 @@ listen listener
 
 
 def front(upstream_port: int, folder: Path, port: int, tls_port: int) -> str:
-    """nginx before the upstream: it changes nothing, and takes requests with TLS and without. Its certificate and key lie
-    in its folder."""
+    """nginx before the upstream: it changes nothing, and takes requests with TLS and without. Its certificate and key
+    lie in its folder."""
     listen = f"""\
         listen 127.0.0.1:{port};
         listen 127.0.0.1:{tls_port} ssl;
