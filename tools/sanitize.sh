@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: tools/sanitize.sh VENV
 # The tests of the core under the compiler's sanitizers, in copies below build/sanitize:
-#   address   AddressSanitizer and UndefinedBehaviorSanitizer: all of tests/core, tests/property and tests/threads
+#   address   AddressSanitizer and UndefinedBehaviorSanitizer: all of tests/core, tests/property and tests/threads, and TLS
 #   thread    ThreadSanitizer: several loops, and Python that talks to them (tests/threads)
 #   planted   the same with a data race put in: ThreadSanitizer has to find it
 set -euo pipefail
@@ -13,7 +13,7 @@ folder=$PWD/build/sanitize
 copy() {
   rm -rf "${folder:?}/$1"
   mkdir -p "$folder/$1"
-  tar -c --exclude=__pycache__ --exclude='*.so' --exclude=_core.c fastmeta fuzz tests setup.py pyproject.toml |
+  tar -c --exclude=__pycache__ --exclude='*.so' --exclude=_core.c bench fastmeta fuzz tests setup.py pyproject.toml |
     tar -x -C "$folder/$1"
 }
 
@@ -41,7 +41,8 @@ run() {
 copy address
 compile address address,undefined
 # That the guard pages kill is for the build without AddressSanitizer, which reports the signal in its own way.
-run address libasan.so tests/core tests/property tests/threads --deselect tests/core/test_guard_pages.py::test_the_guards_do_kill
+run address libasan.so tests/core tests/property tests/threads tests/nova_side/test_tls.py \
+  --deselect tests/core/test_guard_pages.py::test_the_guards_do_kill
 
 copy thread
 compile thread thread
