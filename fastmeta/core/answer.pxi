@@ -98,7 +98,7 @@ cdef void an_head(LoopState *loop, Upstream *up) noexcept nogil:
     an_begin(loop, up, <uint32_t> length)
 
 
-cdef void an_begin(LoopState *loop, Upstream *up, uint32_t head_length) noexcept nogil:
+cdef inline void an_begin(LoopState *loop, Upstream *up, uint32_t head_length) noexcept nogil:
     """The answer's head, which is here, goes down, with what there is of the content."""
     cdef Guest *guest = up.guest
     cdef Buffer *buffer = up.received
