@@ -19,9 +19,9 @@ from fastmeta.events import EventReader
 from fastmeta.exceptions import CoreError
 from fastmeta.folders import FolderWatcher
 from fastmeta.listeners import Listeners
+from fastmeta.lookup.choice import make_source
 from fastmeta.lookup.resolver import Resolver
 from fastmeta.lookup.source import LookupSource
-from fastmeta.lookup.static import StaticSource
 from fastmeta.loops import DESCRIPTORS_OF_A_LOOP, Loops, divided
 from fastmeta.notify import notify
 from fastmeta.process import connections_allowed, raise_descriptor_limit
@@ -146,8 +146,7 @@ class Agent:
             raise CoreError(f"the core cannot start: {error.strerror}") from error
 
     def _make_source(self, folders: FolderWatcher) -> LookupSource:
-        # One choice for now; the option's list of choices says so too.
-        return StaticSource(self._configuration.settings.ports_file, folders)
+        return make_source(self._configuration, folders)
 
     def _one_ended(self) -> None:
         """One of the core's loops has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
+from fastmeta.conf.neutron import KEYSTONE_OPTS, NEUTRON_GROUP
 from fastmeta.conf.options import (
     FASTMETA_GROUP,
     FASTMETA_OPTS,
@@ -21,6 +22,7 @@ def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
         ("DEFAULT", list(NEUTRON_OPTS)),
         (FASTMETA_GROUP, list(FASTMETA_OPTS)),
         (RATE_LIMIT_GROUP, list(RATE_LIMIT_OPTS)),
+        (NEUTRON_GROUP, list(KEYSTONE_OPTS)),
     ]
 
 
@@ -29,3 +31,4 @@ def register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(NEUTRON_OPTS)
     conf.register_opts(FASTMETA_OPTS, group=FASTMETA_GROUP)
     conf.register_opts(RATE_LIMIT_OPTS, group=RATE_LIMIT_GROUP)
+    conf.register_opts(KEYSTONE_OPTS, group=NEUTRON_GROUP)

@@ -8,8 +8,9 @@ from typing import Any
 from oslo_config import cfg
 
 from fastmeta.conf import list_opts
+from fastmeta.conf.neutron import OLD_AUTH_CA_CERT
 from fastmeta.conf.options import FASTMETA_GROUP, RATE_LIMIT_GROUP
-from fastmeta.conf.settings import Settings, config_files
+from fastmeta.conf.settings import Settings, config_files, uses_old_names
 
 _ONE_UPSTREAM = ("nova_metadata_host", "nova_metadata_port", "nova_metadata_protocol")
 _CLIENT = ("nova_client_cert", "nova_client_priv_key")
@@ -60,6 +61,7 @@ def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
             f"[fastmeta] park_timeout ({settings.park_timeout:g}) is not below the {CLIENT_PATIENCE:g} s that "
             "cloud-init waits: it gives up before it is answered"
         )
+    yield from _doubts_of_lookups(conf, settings)
     if core["second_try_after_ms"] >= core["upstream_timeout_ms"]:
         yield (
             f"[fastmeta] second_try_after ({core['second_try_after_ms'] / 1000:g}) has no effect: "
@@ -77,6 +79,21 @@ def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
         yield from _strange_options(path)
 
 
+def _doubts_of_lookups(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
+    if settings.ports_file and settings.lookup != "static":
+        yield f"[fastmeta] ports_file has no effect: lookup is {settings.lookup}"
+    if settings.identity_ttl_with_events < settings.identity_ttl:
+        yield (
+            f"[fastmeta] identity_ttl_with_events ({settings.identity_ttl_with_events:g}) is less than identity_ttl "
+            f"({settings.identity_ttl:g}): who has an address is asked more often when changes are announced"
+        )
+    if settings.lookup == "rest" and conf.neutron.insecure:
+        yield (
+            "[neutron] insecure is true: any certificate is taken for Keystone's and Neutron's, so whoever is on the "
+            "way can read our password, and say which guest is who; right is false, with cafile"
+        )
+
+
 def _doubts_of_upstreams(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
     if conf.fastmeta.upstreams:
         for name in _ONE_UPSTREAM:
@@ -86,6 +103,8 @@ def _doubts_of_upstreams(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[s
     given = [name for name in _TLS if conf[name]]
     if tls is None:
         for name in given:
+            if name == OLD_AUTH_CA_CERT and settings.lookup == "rest" and uses_old_names(conf):
+                continue
             yield f"{name} has no effect: no upstream is https, what guests get is sent in the clear"
         given = []
     elif tls.insecure:

@@ -106,9 +106,17 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
     ),
     cfg.StrOpt(
         "lookup",
-        default="static",
-        choices=[("static", "ports_file says which port has which address; for labs and tests")],
-        help="Where it is looked up which port, and so which instance, has an address.",
+        default="auto",
+        choices=[
+            ("auto", "the first of the following for which there is what it needs"),
+            ("rpc", "Neutron's servers over the message bus, as its own agents do; needs transport_url"),
+            ("rest", "Neutron's API; needs credentials in [neutron]"),
+            ("static", "ports_file says which port has which address; for labs and tests"),
+        ],
+        help="Where it is looked up which port, and so which instance, has an address. rpc: Neutron's servers over the "
+        "message bus, as its own agents do; needs transport_url, and the packages of fastmeta[rpc]. rest: Neutron's "
+        "API; needs credentials in [neutron]. static: ports_file, for labs and tests. auto: the first of these for "
+        "which transport_url, credentials or ports_file is given.",
     ),
     cfg.StrOpt(
         "ports_file",
@@ -131,6 +139,20 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         help="Seconds for which an answer about an address is believed, counted from the question. For so "
         "long an address that has gone to another instance may still get the former one's metadata. Must "
         "be longer than lookup_timeout.",
+    ),
+    cfg.Opt(
+        "identity_ttl_with_events",
+        type=Seconds(0.1, 3600),
+        default=60.0,
+        help="The same where every change is announced to us (lookup = rpc, with a bus on which our own messages to "
+        "ourselves come back in time): a change ends what it concerns at once, so that answers may be believed "
+        "longer. Must be longer than lookup_timeout, too.",
+    ),
+    cfg.BoolOpt(
+        "prefetch",
+        default=False,
+        help="Asks about all ports of a network or router as soon as it is listened for, before a guest does. The "
+        "first request of each guest is then answered without a question, if it comes within identity_ttl.",
     ),
     cfg.Opt(
         "negative_ttl",

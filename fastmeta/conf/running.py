@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from fastmeta.conf import list_opts
 from fastmeta.conf.doubts import doubts
+from fastmeta.conf.neutron import KEYSTONE_OPTS, NEUTRON_GROUP
 from fastmeta.conf.settings import Settings, read
 
 FIXED = ("listen", "lookup", "ports_file", "netns_dir", "loops")
@@ -28,7 +29,8 @@ def shown(group: cfg.OptGroup | str, name: str) -> str:
 OURS: Mapping[str, cfg.Opt] = {
     shown(group, option.name): option for group, options in list_opts() for option in options
 }
-FREE = frozenset(OURS) - {shown("fastmeta", name) for name in FIXED} | {"debug"}
+_SOURCE = frozenset(shown(NEUTRON_GROUP, option.name) for option in KEYSTONE_OPTS)
+FREE = frozenset(OURS) - {shown("fastmeta", name) for name in FIXED} - _SOURCE | {"debug"}
 """The options that can change while the process runs. All others of [DEFAULT] are oslo.log's."""
 
 
@@ -57,6 +59,8 @@ class RunningConfiguration:
 
     def __init__(self, conf: cfg.ConfigOpts, load_again: Callable[[], cfg.ConfigOpts]) -> None:
         self._load_again = load_again
+        self.conf = conf
+        """As it was read first: for sources, which keep what it says until the process ends."""
         self.settings = Settings.from_conf(conf)
         """Those in force."""
         # All are read first: one that cannot be used is refused, whether it has an effect or not.

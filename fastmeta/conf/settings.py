@@ -16,6 +16,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from fastmeta import conf as fastmeta_conf
+from fastmeta.conf.neutron import CREDENTIALS, OLD_NAMES
 from fastmeta.conf.tls import TlsOptions, read_tls_options
 from fastmeta.conf.upstreams import UpstreamSpec, parse_upstreams, upstream_at
 from fastmeta.exceptions import ConfigError
@@ -67,7 +68,8 @@ _PREFIXES = {"qdhcp-": ScopeKind.NETWORK, "ovnmeta-": ScopeKind.NETWORK, "qroute
 class Settings:
     """Everything that an operator decides, checked. Times are seconds. Secrets do not show in its repr.
 
-    next_secret: None when there is none that could be another. tls: None when no upstream wants it.
+    next_secret: None when there is none that could be another. tls: None when no upstream wants it. lookup: never auto,
+    but what it comes to.
     """
 
     upstreams: tuple[UpstreamSpec, ...]
@@ -79,6 +81,8 @@ class Settings:
     ports_file: str
     netns_dir: str
     identity_ttl: float
+    identity_ttl_with_events: float
+    prefetch: bool
     negative_ttl: float
     lookup_timeout: float
     park_timeout: float
@@ -98,19 +102,12 @@ class Settings:
         secret = reader.default("metadata_proxy_shared_secret").encode()
         next_secret = reader.own("next_shared_secret").encode()
         lookup_timeout = reader.own("lookup_timeout")
-        identity_ttl = reader.own("identity_ttl")
-        if identity_ttl <= lookup_timeout:
-            raise ConfigError(
-                f"[fastmeta] identity_ttl = {identity_ttl:g}: must be longer than lookup_timeout "
-                f"({lookup_timeout:g}); an answer would be too old when it comes"
-            )
-        lookup = reader.own("lookup")
-        ports_file = reader.own("ports_file") or ""
-        if lookup == "static" and not ports_file:
-            raise ConfigError(
-                "[fastmeta] ports_file is not set: lookup = static needs a file that says which port has "
-                "which address"
-            )
+        for name in ("identity_ttl", "identity_ttl_with_events"):
+            if reader.own(name) <= lookup_timeout:
+                raise ConfigError(
+                    f"[fastmeta] {name} = {reader.own(name):g}: must be longer than lookup_timeout "
+                    f"({lookup_timeout:g}); an answer would be too old when it comes"
+                )
         netns_dir = reader.own("netns_dir")
         if not netns_dir.startswith("/"):
             raise ConfigError(f"[fastmeta] netns_dir = {netns_dir!r}: must be an absolute path")
@@ -124,10 +121,12 @@ class Settings:
             secret=secret,
             next_secret=next_secret if next_secret not in (b"", secret) else None,
             listen=listen,
-            lookup=lookup,
-            ports_file=ports_file,
+            lookup=_lookup(conf, reader),
+            ports_file=reader.own("ports_file") or "",
             netns_dir=netns_dir,
-            identity_ttl=identity_ttl,
+            identity_ttl=reader.own("identity_ttl"),
+            identity_ttl_with_events=reader.own("identity_ttl_with_events"),
+            prefetch=reader.own("prefetch"),
             negative_ttl=reader.own("negative_ttl"),
             lookup_timeout=lookup_timeout,
             park_timeout=reader.own("park_timeout"),
@@ -188,6 +187,10 @@ class _Reader:
         """A value of [fastmeta]."""
         return read(self._conf.fastmeta, name, f"[fastmeta] {name}")
 
+    def neutron(self, name: str) -> Any:
+        """A value of [neutron]."""
+        return read(self._conf.neutron, name, f"[neutron] {name}")
+
     def rate_limiting(self, name: str) -> Any:
         """A value of [metadata_rate_limiting]."""
         return read(self._conf.metadata_rate_limiting, name, f"[metadata_rate_limiting] {name}")
@@ -204,6 +207,35 @@ def read(group: Any, name: str, shown: str) -> Any:
         reason = error.__context__ if isinstance(error.__context__, ValueError) else error
         file = re.search(r"detail='([^']*)'", str(error))
         raise ConfigError(f"{file[1] + ': ' if file else ''}{shown}: {_one_line(str(reason))}") from error
+
+
+_NEEDS = {
+    "rpc": "transport_url in [DEFAULT], as in neutron.conf",
+    "rest": "credentials in [neutron]: auth_url, username, password, project_name, user_domain_name, "
+    "project_domain_name",
+    "static": "ports_file in [fastmeta], a file that says which port has which address",
+}
+
+
+def _lookup(conf: cfg.ConfigOpts, reader: _Reader) -> str:
+    """Which source is asked. What it needs is there then; whether that can be used, the source finds out."""
+    there = {
+        "rpc": is_written(conf, "DEFAULT", "transport_url"),
+        "rest": any(reader.neutron(name) for name in CREDENTIALS),
+        "static": bool(reader.own("ports_file")),
+    }
+    wanted: str = reader.own("lookup")
+    if wanted == "auto":
+        for name, given in there.items():
+            if given:
+                return name
+        raise ConfigError(
+            f"[fastmeta] lookup = auto: there is nothing to ask who has which address. For lookup = rpc: "
+            f"{_NEEDS['rpc']}; for rest: {_NEEDS['rest']}; for static: {_NEEDS['static']}"
+        )
+    if not there[wanted]:
+        raise ConfigError(f"[fastmeta] lookup = {wanted} needs {_NEEDS[wanted]}")
+    return wanted
 
 
 def _rate_limits(reader: _Reader) -> dict[str, int]:
@@ -294,6 +326,23 @@ def config_files(conf: cfg.ConfigOpts) -> list[str]:
             raise ConfigError(f"{folder}: {error.strerror}") from error
         files += [os.path.join(folder, name) for name in names if name.endswith(".conf")]
     return files
+
+
+def is_written(conf: cfg.ConfigOpts, section: str, name: str) -> bool:
+    """Whether a file gives this option a value that is not empty; also one that is not registered."""
+    value = ""
+    for path in config_files(conf):
+        sections: dict[str, dict[str, Any]] = {}
+        cfg.ConfigParser(path, sections).parse()  # has been read before: it can be
+        for written, values in sections.get(section, {}).items():
+            if written.replace("-", "_") == name:
+                value = values[-1]
+    return bool(value)
+
+
+def uses_old_names(conf: cfg.ConfigOpts) -> bool:
+    """Whether the options of the first metadata agents are what says how to reach Keystone."""
+    return any(is_written(conf, "DEFAULT", name) for name in OLD_NAMES)
 
 
 def _one_line(text: str) -> str:

@@ -10,17 +10,16 @@ unsafe or gone leaves what was read before in force, and says so. What changed i
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import stat
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
 
 from oslo_log import log as logging
 
 from fastmeta.exceptions import ConfigError, LookupMalformedError, LookupUnavailableError
 from fastmeta.folders import FolderWatcher, Seen
+from fastmeta.lookup import strict_json
 from fastmeta.lookup.source import OnAnnouncing, OnChange
 from fastmeta.models import (
     ROUTER_INTERFACE_OWNERS,
@@ -64,10 +63,8 @@ class Content:
     def parse(cls, data: bytes) -> Content:
         """Raises LookupMalformedError that says what is wrong, for anything but a whole and valid file."""
         try:
-            document = json.loads(
-                data.decode(), object_pairs_hook=_object_without_repeats, parse_constant=_refuse_constant
-            )
-        except (ValueError, RecursionError) as error:
+            document = strict_json.parse(data)
+        except ValueError as error:
             raise LookupMalformedError(f"not valid JSON: {error}") from error
         items = document.get("ports") if isinstance(document, dict) else None
         if not isinstance(items, list):
@@ -210,15 +207,3 @@ def _read(path: str, known: bytes | None) -> tuple[bytes, Content | None]:
     """The file's bytes and what they say; no content when they are the known ones."""
     data = read_trusted_file(path)
     return data, (None if data == known else Content.parse(data))
-
-
-def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON leaves open which of two equal names counts; where identities are at stake neither does."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return result
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -63,6 +63,8 @@ OTHER_VALUES = {
     "metadata_proxy_shared_secret": "n3w",
     "debug": "true",
     "[fastmeta] identity_ttl": "20.0",
+    "[fastmeta] identity_ttl_with_events": "70.0",
+    "[fastmeta] prefetch": "true",
     "[fastmeta] negative_ttl": "3.5",
     "[fastmeta] lookup_timeout": "2.5",
     "[fastmeta] access_log": "true",
@@ -75,6 +77,7 @@ OTHER_VALUES = {
     and name.rpartition(" ")[2]
     not in (
         "identity_ttl",
+        "identity_ttl_with_events",
         "negative_ttl",
         "lookup_timeout",
         "nova_metadata_port",
@@ -125,6 +128,8 @@ def test_an_option_that_is_taken_up(tmp_path: Path, name: str) -> None:
         ("[fastmeta] ports_file", "/elsewhere"),
         ("[fastmeta] netns_dir", "/elsewhere"),
         ("[fastmeta] loops", "2"),
+        ("[neutron] region_name", "Elsewhere"),
+        ("[neutron] password", "an0ther"),
         ("log_file", "/elsewhere"),
         ("default_log_levels", "fastmeta=DEBUG"),
     ],

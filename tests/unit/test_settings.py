@@ -195,10 +195,15 @@ def test_bad_nova_host(tmp_path: Path, value: str) -> None:
     ("default", "fastmeta", "text"),
     [
         ("nova_metadata_protocol = ftp", "", "nova_metadata_protocol: .*http.*https.*ftp"),
-        ("", "lookup = rest", r"\[fastmeta\] lookup: .*static.*rest"),
+        ("", "lookup = dns", r"\[fastmeta\] lookup: .*auto.*rpc.*rest.*static.*dns"),
         ("", "access_log = perhaps", r"\[fastmeta\] access_log: .*perhaps"),
         ("", "netns_dir = netns", r"netns_dir = 'netns': must be an absolute path"),
-        ("", "ports_file =", "ports_file is not set"),
+        ("", "ports_file =\nlookup = static", "lookup = static needs ports_file"),
+        (
+            "",
+            "identity_ttl_with_events = 3",
+            "identity_ttl_with_events = 3: must be longer than lookup_timeout",
+        ),
         ("", "ports_file = $nothing/ports", r"\[fastmeta\] ports_file: \$ in it names no option"),
         ("", "identity_ttl = 3", "identity_ttl = 3: must be longer than lookup_timeout"),
         ("", f"listen = {LISTEN}", "the same place is given already"),
