@@ -173,9 +173,12 @@ class RestSource:
             expires: datetime.datetime | None = None
             if isinstance(auth, BaseIdentityPlugin):
                 expires = auth.get_access(self._session).expires
-            endpoint = self._endpoint_override or self._session.get_endpoint(
-                interface=self._interfaces, skip_discovery=True, **self._wanted
-            )
+            endpoint = self._endpoint_override
+            if not endpoint:
+                with contextlib.suppress(ks.CatalogException):
+                    endpoint = self._session.get_endpoint(
+                        interface=self._interfaces, skip_discovery=True, **self._wanted
+                    )
             if not endpoint:
                 raise LookupRefusedError(self._why_no_endpoint())
         self._url = _ports_url(endpoint)
@@ -212,6 +215,10 @@ class RestSource:
             except ks.HttpError as error:
                 response = getattr(error, "response", None)
                 raise self._refusal_of_keystone(error.http_status, response, call.asking) from None
+            except ks.DiscoveryFailure:
+                raise LookupRefusedError(
+                    f"there is no Keystone there: {call.asking}; see auth_url in [neutron]"
+                ) from None
             except ks.ClientException as error:
                 raise LookupRefusedError(
                     f"{call.asking}: authentication fails ({type(error).__name__}); see auth_type, auth_url and the "
@@ -236,7 +243,7 @@ class RestSource:
                 "[neutron] is wrong, or the user is disabled or has no role in the project"
             )
         if status == http.HTTPStatus.NOT_FOUND:
-            return LookupRefusedError(f"there is no Keystone there (404): {who}; see auth_url in [neutron]")
+            return LookupRefusedError(f"there is no Keystone there: {who} (404); see auth_url in [neutron]")
         if status >= 500 or status == http.HTTPStatus.TOO_MANY_REQUESTS:
             return LookupUnavailableError(f"{who} answers {_shown_status(status)}")
         return LookupRefusedError(
@@ -362,6 +369,9 @@ class RestSource:
                 log=False,
             )
         if response.status_code != http.HTTPStatus.OK:
+            if response.status_code == http.HTTPStatus.NOT_FOUND and "marker" in dict(filters):
+                # So it says that the last port of the page before is gone.
+                raise LookupUnavailableError(f"{self._neutron} has changed its list while it was being read")
             raise self._refusal_of_neutron(response)
         try:
             document = strict_json.parse(response.content)
@@ -394,7 +404,7 @@ class RestSource:
             )
         if status == http.HTTPStatus.NOT_FOUND:
             return LookupRefusedError(
-                f"there is no list of ports at {who} (404); see endpoint_override in [neutron], and the catalogue"
+                f"{who} has no list of ports (404); see endpoint_override in [neutron], and the catalogue"
             )
         if status >= 500 or status == http.HTTPStatus.TOO_MANY_REQUESTS:
             return LookupUnavailableError(f"{who} answers {_shown_status(status)}")
