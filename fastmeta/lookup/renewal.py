@@ -41,39 +41,37 @@ class Renewal:
         self.linger = linger
         self._on_idle = on_idle
 
-    def plan(self, state: ScopeState) -> None:
-        """Something was said: it is looked at in time."""
-        if state.timer is None:
-            self._plan(state)
+    def plan(self, state: ScopeState, at: float) -> None:
+        """Something was said that is to be looked at then, if not before."""
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(0.0, at - self._clock())
+        if state.timer is None or state.timer.when() > when:
+            if state.timer is not None:
+                state.timer.cancel()
+            state.timer = loop.call_at(when, self._look, state)
 
     def plan_anew(self, state: ScopeState) -> None:
-        """Something ends earlier than it would have."""
+        """At what is left, the earliest first; for what is over once, when the last of it is."""
         if state.timer is not None:
             state.timer.cancel()
             state.timer = None
-        self._plan(state)
-
-    def _plan(self, state: ScopeState) -> None:
         known = self._known.of_scope(state.number)
-        times = [_look_at(given) for given in known if not given.looked_at]
-        if not times:
-            times = [max(given.ends_at for given in known) + self.linger] if known else []
-            if state.nobody_until > self._clock():
-                times.append(state.nobody_until)
-            times = [max(times)] if times else []
-        if not times:
+        looks = [look_at(given) for given in known if not given.looked_at]
+        if looks:
+            self.plan(state, min(looks))
+        elif known:
+            self.plan(state, max(given.ends_at for given in known) + self.linger)
+        elif state.nobody_until > self._clock():
+            self.plan(state, state.nobody_until)
+        else:
             self._on_idle(state)
-            return
-        state.timer = asyncio.get_running_loop().call_later(
-            max(0.0, min(times) - self._clock()), self._look, state
-        )
 
     def _look(self, state: ScopeState) -> None:
         state.timer = None
         now = self._clock()
         known = self._known.of_scope(state.number)
         self._known.forget_all(given for given in known if given.ends_at + self.linger <= now)
-        due = [given for given in known if not given.looked_at and _look_at(given) <= now]
+        due = [given for given in known if not given.looked_at and look_at(given) <= now]
         for given in due:
             given.looked_at = True
         if any(given.ends_at > now for given in due):
@@ -85,10 +83,11 @@ class Renewal:
                 given.looked_at = given.looked_at or given.ends_at <= before
             # The core's clock has microseconds.
             self._table.renew(state.number, before + 0.001)
-        self._plan(state)
+        self.plan_anew(state)
 
 
-def _look_at(given: Given) -> float:
+def look_at(given: Given) -> float:
+    """When its time is spent so far that it should be confirmed."""
     return given.asked_at + (given.ends_at - given.asked_at) * LOOK_AFTER
 
 

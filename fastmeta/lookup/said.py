@@ -7,7 +7,7 @@ from collections.abc import Callable
 from oslo_log import log as logging
 
 from fastmeta.lookup.known import MAX_KNOWN, Given, Key, Known
-from fastmeta.lookup.renewal import Renewal
+from fastmeta.lookup.renewal import Renewal, look_at
 from fastmeta.lookup.table import IdentityTable
 from fastmeta.lookup.trust import Trust
 from fastmeta.lookup.waiting import Query, ScopeState
@@ -68,17 +68,16 @@ class Said:
             )
         except ValueError as error:
             return f"port {port.id}: {error}"
-        self.known.add(
-            Given(
-                state.number,
-                key,
-                port,
-                asked_at=query.asked_at,
-                ends_at=query.asked_at + time_to_live,
-                steady=query.steady if query.steady == self._trust.steady(state.number) else 0,
-            )
+        given = Given(
+            state.number,
+            key,
+            port,
+            asked_at=query.asked_at,
+            ends_at=query.asked_at + time_to_live,
+            steady=query.steady if query.steady == self._trust.steady(state.number) else 0,
         )
-        self.renewal.plan(state)
+        self.known.add(given)
+        self.renewal.plan(state, look_at(given))
         return ""
 
     def nobody(self, state: ScopeState, key: Key, query: Query) -> None:
@@ -92,7 +91,7 @@ class Said:
             generation=state.generation,
         )
         state.nobody_until = max(state.nobody_until, query.asked_at + self.negative_ttl)
-        self.renewal.plan(state)
+        self.renewal.plan(state, state.nobody_until)
 
     def refused(self, state: ScopeState, key: Key) -> None:
         """What the source says of this address cannot be trusted."""
