@@ -25,7 +25,7 @@ from fastmeta.lookup.source import LookupSource
 from fastmeta.loops import DESCRIPTORS_OF_A_LOOP, Loops, divided
 from fastmeta.notify import notify
 from fastmeta.process import connections_allowed, raise_descriptor_limit
-from fastmeta.reload import Reloader
+from fastmeta.reload import Reloader, lookup_times
 from fastmeta.upstreams.servers import Upstreams
 
 LOG = logging.getLogger(__name__)
@@ -77,11 +77,9 @@ class Agent:
         resolver = Resolver(
             core,
             source,
-            identity_ttl=settings.identity_ttl,
-            negative_ttl=settings.negative_ttl,
-            lookup_timeout=settings.lookup_timeout,
-            park_timeout=settings.park_timeout,
+            **lookup_times(settings),
             link_mac=listeners.link_mac,
+            on_health=lambda _: self._tell_status(listeners, resolver),
         )
         events = EventReader(
             core,
@@ -92,7 +90,7 @@ class Agent:
             place=listeners.place,
         )
         reloader = Reloader(self._configuration, core, resolver, upstreams, _core_settings)
-        self._handle_signals(loop, functools.partial(self._reload, reloader, listeners))
+        self._handle_signals(loop, functools.partial(self._reload, reloader, listeners, resolver))
         # Nothing of what follows may keep the threads from being ended.
         self._loops_running = len(core)
         core.start(functools.partial(loop.call_soon_threadsafe, self._one_ended))
@@ -104,11 +102,11 @@ class Agent:
             for descriptor in core.filenos():
                 loop.add_reader(descriptor, events.read)
             upstreams.take(prepared)
-            await source.start(resolver.changed, _not_used_yet)
+            await source.start(resolver.changed, resolver.announcing)
             listeners.start(resolver.links_changed)
-            self._tell_ready(listeners)
+            self._tell_ready(listeners, resolver)
             if self._reload_wanted:
-                self._reload(reloader, listeners)
+                self._reload(reloader, listeners, resolver)
             await self._until_the_end()
         finally:
             notify("STOPPING=1")
@@ -178,7 +176,7 @@ class Agent:
     def _ignore(number: signal.Signals) -> None:
         LOG.warning("%s: has no meaning here, ignored", number.name)
 
-    def _reload(self, reloader: Reloader, listeners: Listeners) -> None:
+    def _reload(self, reloader: Reloader, listeners: Listeners, resolver: Resolver) -> None:
         """Takes no time that a guest could notice; a signal that comes meanwhile is followed by one reload more."""
         if self._stopping.is_set():
             LOG.warning("SIGHUP: ending, the configuration is not read again")
@@ -194,21 +192,26 @@ class Agent:
         except CoreError as error:
             LOG.critical("reload: the core does not take it: %s", error)
         finally:
-            notify("READY=1", _status(listeners))
+            notify("READY=1", _status(listeners, resolver))
 
     def _say_doubts(self) -> None:
         for doubt in self._configuration.doubts:
             LOG.warning("%s", doubt)
 
-    def _tell_ready(self, listeners: Listeners) -> None:
+    def _tell_ready(self, listeners: Listeners, resolver: Resolver) -> None:
         LOG.log(
             logging.INFO if listeners.open else logging.WARNING,
             "ready: %d of %d listeners are open",
             listeners.open,
             listeners.wanted,
         )
-        notify("READY=1", _status(listeners))
+        notify("READY=1", _status(listeners, resolver))
         self._ready = True
+
+    def _tell_status(self, listeners: Listeners, resolver: Resolver) -> None:
+        """Lookups are healthy again, or not any more: the resolver has logged it."""
+        if self._ready:
+            notify(_status(listeners, resolver))
 
     async def _until_the_end(self) -> None:
         """Until somebody asks to stop or a loop of the core has ended by itself."""
@@ -260,12 +263,8 @@ def _core_settings(settings: Settings) -> dict[str, int]:
     return core
 
 
-def _not_used_yet(announcing: bool) -> None:
-    """No identity lives longer yet because changes are announced."""
-
-
-def _status(listeners: Listeners) -> str:
-    return f"STATUS={listeners.open} of {listeners.wanted} listeners are open"
+def _status(listeners: Listeners, resolver: Resolver) -> str:
+    return f"STATUS={listeners.open} of {listeners.wanted} listeners are open; lookups: {resolver.health}"
 
 
 def serve(configuration: RunningConfiguration) -> None:

@@ -291,13 +291,16 @@ def _addresses_of_malformed(item: object) -> frozenset[IPAddress] | None:
 class Change:
     """What a source no longer holds for true: everything asked about these was answered too early.
 
-    addresses: by network whose ports changed, their fixed IPs before and after (none, when they have only a
-    MAC). routers: routers whose networks changed. everything: the source cannot say what changed.
+    addresses: by network whose ports changed, their fixed IPs, those before too when the source knows them
+    (none, when they have only a MAC). ports: those that changed or are gone; nothing that was said under one
+    of them holds any more, whatever its address was. A source that names no ports names all addresses, before
+    and after. routers: routers whose networks changed. everything: the source cannot say what changed.
     """
 
-    addresses: Mapping[str, frozenset[IPAddress]]
+    addresses: Mapping[str, frozenset[IPAddress]] = field(default_factory=dict)
     routers: frozenset[str] = frozenset()
     everything: bool = False
+    ports: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from oslo_log import log as logging
 from fastmeta.conf.running import RunningConfiguration
 from fastmeta.conf.settings import Settings
 from fastmeta.exceptions import FastmetaError
-from fastmeta.lookup.resolver import Resolver
+from fastmeta.lookup.resolver import Resolver, Times
 from fastmeta.upstreams.servers import Prepared, Upstreams
 
 LOG = logging.getLogger(__name__)
@@ -68,12 +68,7 @@ class Reloader:
     def _apply(self, before: Settings, settings: Settings, prepared: Prepared) -> None:
         if (settings.core, len(settings.upstreams)) != (before.core, len(before.upstreams)):
             self._core.set_settings(self._core_settings(settings))
-        self._resolver.set_times(
-            identity_ttl=settings.identity_ttl,
-            negative_ttl=settings.negative_ttl,
-            lookup_timeout=settings.lookup_timeout,
-            park_timeout=settings.park_timeout,
-        )
+        self._resolver.set_times(**lookup_times(settings))
         if (settings.secret, settings.next_secret) != (before.secret, before.next_secret):
             # The core's identities hold signatures: they are made anew.
             self._core.set_secret(settings.secret, settings.next_secret)
@@ -82,3 +77,16 @@ class Reloader:
         self._upstreams.take(prepared)
         if settings.debug != before.debug:
             logging.getLogger(None).logger.setLevel(logging.DEBUG if settings.debug else logging.INFO)
+
+
+def lookup_times(settings: Settings) -> Times:
+    """What the resolver wants to know of the configuration."""
+    return {
+        "identity_ttl": settings.identity_ttl,
+        "identity_ttl_with_events": settings.identity_ttl_with_events,
+        "negative_ttl": settings.negative_ttl,
+        "lookup_timeout": settings.lookup_timeout,
+        "park_timeout": settings.park_timeout,
+        # So long a request may be in progress that was sent under an identity.
+        "upstream_timeout": settings.core["upstream_timeout_ms"] / 1000,
+    }

@@ -105,7 +105,7 @@ def test_the_ports_file_comes_late(setting: Setting) -> None:
     guests = setting.cloud.guests.values()
     with asking(guests, "/late-file") as asked:
         agent.until_logged("is not there yet")
-        agent.until_logged(r"lookup for router \S+: ports file")
+        agent.until_logged(r"lookup: the source is away: ports file \S+ is not there yet")
         assert not any(answer.done() for answer in asked)
         assert upstream.received == []
         agent.write_ports(setting.cloud.ports())

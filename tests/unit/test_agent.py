@@ -31,6 +31,7 @@ from fastmeta.exceptions import CoreError
 
 BLUE = "11111111-1111-4111-8111-111111111111"
 SECRET = "Zx81-Spectrum"
+STATUS = "STATUS=1 of 1 listeners are open; lookups: healthy"
 
 
 def ports(instance: str | None) -> str:
@@ -285,7 +286,7 @@ def test_hangup_is_told_to_systemd(start: Start) -> None:
         reloading, monotonic = agent.notified().splitlines()
         assert reloading == "RELOADING=1"
         assert before <= int(monotonic.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
-        assert agent.notified().splitlines() == ["READY=1", "STATUS=1 of 1 listeners are open"]
+        assert agent.notified().splitlines() == ["READY=1", STATUS]
         assert logged in agent.log.read_text()
     assert agent.get() == (200, "one")
     assert agent.stop() == 0

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 
+from fastmeta.lookup import asking as asking_module
 from fastmeta.lookup import resolver as resolver_module
 from fastmeta.models import Answer
 
@@ -99,7 +100,7 @@ class TestLinksOfARouter:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Also when one port only has its MAC. Others of the scope are answered meanwhile, without a pause."""
-        monkeypatch.setattr(resolver_module, "LINK_PAUSE", 0.02)
+        monkeypatch.setattr(asking_module, "LINK_PAUSE", 0.02)
 
         async def test(bench: Bench) -> None:
             bench.miss(self.GUEST, 3, 4)
@@ -120,7 +121,7 @@ class TestLinksOfARouter:
         run(Source(reply), test, link_mac=lambda *_: known[0], first_pause=60.0)
 
     def test_who_has_waited_too_long_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(resolver_module, "LINK_PAUSE", 0.01)
+        monkeypatch.setattr(asking_module, "LINK_PAUSE", 0.01)
         monkeypatch.setattr(resolver_module, "MAX_QUESTIONS", 1)
 
         async def test(bench: Bench) -> None:
@@ -187,7 +188,7 @@ class TestLinksOfARouter:
     def test_a_scope_that_is_removed_leaves_nobody_waiting(self) -> None:
         async def test(bench: Bench) -> None:
             bench.miss(self.GUEST, 3, 4)
-            await bench.until(lambda: bool(bench.resolver._scopes[3].aside))
+            await bench.until(lambda: bool(bench.resolver._states[3].aside))
             bench.resolver.remove_scope(3)
             assert bench.resolver._questions == 0
 
