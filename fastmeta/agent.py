@@ -104,7 +104,7 @@ class Agent:
             for descriptor in core.filenos():
                 loop.add_reader(descriptor, events.read)
             upstreams.take(prepared)
-            await source.start(resolver.changed)
+            await source.start(resolver.changed, _not_used_yet)
             listeners.start(resolver.links_changed)
             self._tell_ready(listeners)
             if self._reload_wanted:
@@ -259,6 +259,10 @@ def _core_settings(settings: Settings) -> dict[str, int]:
         wanted,
     )
     return core
+
+
+def _not_used_yet(announcing: bool) -> None:
+    """No identity lives longer yet because changes are announced."""
 
 
 def _status(listeners: Listeners) -> str:

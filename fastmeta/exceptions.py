@@ -35,6 +35,10 @@ class LookupUnavailableError(LookupFailedError):
     """The source is away or too slow; the same question may be asked again."""
 
 
+class LookupRefusedError(LookupUnavailableError):
+    """The source refuses us: configuration or credentials are wrong, and an operator must act."""
+
+
 class LookupMalformedError(LookupFailedError):
     """The source answered something that cannot be trusted."""
 

@@ -21,6 +21,19 @@ MAX_FIXED_IPS = 1024
 """Fixed IPs that one port may have; Neutron's own limit (max_fixed_ips_per_port) is 5 unless an operator
 raises it."""
 
+ROUTER_INTERFACE_OWNERS = frozenset(
+    {
+        "network:router_interface",
+        "network:router_interface_distributed",
+        "network:ha_router_replicated_interface",
+        "network:router_centralized_snat",
+    }
+)
+"""Owners of ports by which a router has a network. Not network:router_ha_interface: that is the network
+between the copies of an HA router, which no instance is in; nor network:router_gateway."""
+ROUTER_OWNERS = ROUTER_INTERFACE_OWNERS | {"network:router_gateway", "network:router_ha_interface"}
+"""Owners of ports that are a router's own."""
+
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 # An id becomes the value of a header that Nova trusts: visible ASCII, at most the 255 characters of Neutron's

@@ -21,24 +21,22 @@ from oslo_log import log as logging
 
 from fastmeta.exceptions import ConfigError, LookupMalformedError, LookupUnavailableError
 from fastmeta.folders import FolderWatcher, Seen
-from fastmeta.lookup.source import OnChange
-from fastmeta.models import Answer, Change, IPAddress, Port, Question, Scope, ScopeKind, links_of
+from fastmeta.lookup.source import OnAnnouncing, OnChange
+from fastmeta.models import (
+    ROUTER_INTERFACE_OWNERS,
+    ROUTER_OWNERS,
+    Answer,
+    Change,
+    IPAddress,
+    Port,
+    Question,
+    Scope,
+    ScopeKind,
+    links_of,
+)
 from fastmeta.trusted_files import read_trusted_file
 
 LOG = logging.getLogger(__name__)
-
-ROUTER_INTERFACE_OWNERS = frozenset(
-    {
-        "network:router_interface",
-        "network:router_interface_distributed",
-        "network:ha_router_replicated_interface",
-        "network:router_centralized_snat",
-    }
-)
-"""Owners of ports by which a router has a network. Not network:router_ha_interface: that is the network
-between the copies of an HA router, which no instance is in; nor network:router_gateway."""
-ROUTER_OWNERS = ROUTER_INTERFACE_OWNERS | {"network:router_gateway", "network:router_ha_interface"}
-"""Owners of ports that are a router's own."""
 
 
 class Content:
@@ -133,9 +131,10 @@ class StaticSource:
         self._task: asyncio.Task[None] | None = None
         self._complaint = ""
 
-    async def start(self, on_change: OnChange) -> None:
+    async def start(self, on_change: OnChange, on_announcing: OnAnnouncing) -> None:
         """Reads the file. Raises ConfigError when it is there and broken, UnsafeFileError when others may
-        change it; one that is not there yet is waited for."""
+        change it; one that is not there yet is waited for. Changes are told, but never promised: a file that
+        cannot be read is not seen to change."""
         self._on_change = on_change
         self._folders.watch(os.path.dirname(self._path), self._seen)
         try:

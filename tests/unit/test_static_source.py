@@ -16,8 +16,8 @@ import pytest
 
 from fastmeta.exceptions import ConfigError, LookupMalformedError, LookupUnavailableError, UnsafeFileError
 from fastmeta.folders import FolderWatcher
-from fastmeta.lookup.static import ROUTER_INTERFACE_OWNERS, ROUTER_OWNERS, Content, StaticSource
-from fastmeta.models import Answer, Change, Question, Scope, ScopeKind
+from fastmeta.lookup.static import Content, StaticSource
+from fastmeta.models import ROUTER_INTERFACE_OWNERS, ROUTER_OWNERS, Answer, Change, Question, Scope, ScopeKind
 
 BLUE = "11111111-1111-4111-8111-111111111111"
 GREEN = "22222222-2222-4222-8222-222222222222"
@@ -184,10 +184,11 @@ class File:
     def __init__(self, path: Path, folders: FolderWatcher) -> None:
         self.path = path
         self.changes: list[Change] = []
+        self.announcing: list[bool] = []
         self.source = StaticSource(str(path), folders)
 
     async def start(self) -> None:
-        await self.source.start(self.changes.append)
+        await self.source.start(self.changes.append, self.announcing.append)
 
     async def instance(self, address: str = "10.0.0.5") -> str:
         answer = await self.source.ports(Scope(ScopeKind.NETWORK, BLUE), questions(address))
