@@ -292,12 +292,14 @@ class Change:
     """What a source no longer holds for true: everything asked about these was answered too early.
 
     addresses: by network whose ports changed, their fixed IPs before and after (none, when they have only a
-    MAC). routers: routers whose networks changed. everything: the source cannot say what changed.
+    MAC). routers: routers whose networks changed. everything: the source cannot say what changed. ports: ids of
+    ports of which nothing that was said holds any more (of one that was deleted nothing else may be known).
     """
 
     addresses: Mapping[str, frozenset[IPAddress]]
     routers: frozenset[str] = frozenset()
     everything: bool = False
+    ports: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
