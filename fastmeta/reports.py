@@ -172,17 +172,19 @@ class Reporter:
     STOP_GRACE = 3.0
     """Seconds that stop() waits for threads; they end by themselves some seconds later at the latest."""
 
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
-        """Raises ConfigError when transport_url is set and cannot be used."""
-        self._bus = Bus(conf) if conf.transport_url else None
+    def __init__(self, conf: cfg.ConfigOpts, *, reports_itself: bool = False) -> None:
+        """reports_itself: the lookup source does, and there is nothing to do here. Raises ConfigError when
+        transport_url is set and cannot be used."""
+        self._needed = not reports_itself
+        self._bus = Bus(conf) if self._needed and conf.transport_url else None
         self._reports = StateReports(conf, self._bus) if self._bus is not None else None
 
     def start(self) -> None:
         """Begins, if there is a bus."""
-        if self._reports is None:
+        if self._reports is not None:
+            self._reports.start()
+        elif self._needed:
             LOG.info("transport_url is not set: openstack network agent list does not show us")
-            return
-        self._reports.start()
 
     async def stop(self) -> None:
         """Ends the reports, and returns soon."""

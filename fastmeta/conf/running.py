@@ -61,6 +61,8 @@ class RunningConfiguration:
 
     def __init__(self, conf: cfg.ConfigOpts, load_again: Callable[[], cfg.ConfigOpts]) -> None:
         self._load_again = load_again
+        self.conf = conf
+        """As it was read first: for sources, which keep what it says until the process ends."""
         self.settings = Settings.from_conf(conf)
         """Those in force."""
         # All are read first: one that cannot be used is refused, whether it has an effect or not.

@@ -81,6 +81,7 @@ OTHER_VALUES = {
         "loops",
         "max_headers",
         "warm_connections",
+        "report_interval",
     )
 }
 OTHER_VALUES["[fastmeta] warm_connections"] = "3"
@@ -125,6 +126,9 @@ def test_an_option_that_is_taken_up(tmp_path: Path, name: str) -> None:
         ("[fastmeta] ports_file", "/elsewhere"),
         ("[fastmeta] netns_dir", "/elsewhere"),
         ("[fastmeta] loops", "2"),
+        ("transport_url", "rabbit://fastmeta:other@192.0.2.1:5672/"),
+        ("host", "elsewhere"),
+        ("[agent] report_interval", "10"),
         ("log_file", "/elsewhere"),
         ("default_log_levels", "fastmeta=DEBUG"),
     ],
