@@ -26,6 +26,7 @@ from fastmeta.loops import DESCRIPTORS_OF_A_LOOP, Loops, divided
 from fastmeta.notify import notify
 from fastmeta.process import connections_allowed, raise_descriptor_limit
 from fastmeta.reload import Reloader, lookup_times
+from fastmeta.reports import Reporter
 from fastmeta.upstreams.servers import Upstreams
 
 LOG = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         folders = FolderWatcher(loop)
         source = self._make_source(folders)
+        reporter = Reporter(self._configuration.conf, reports_itself=settings.lookup == "rpc")
         listeners = Listeners(core, settings.listen, settings.netns_dir, folders)
         resolver = Resolver(
             core,
@@ -103,6 +105,7 @@ class Agent:
                 loop.add_reader(descriptor, events.read)
             upstreams.take(prepared)
             await source.start(resolver.changed, resolver.announcing)
+            reporter.start()
             listeners.start(resolver.links_changed)
             self._tell_ready(listeners, resolver)
             if self._reload_wanted:
@@ -117,7 +120,7 @@ class Agent:
             await self._wait_for_core(drain_timeout + JOIN_GRACE)
             await resolver.stop()
             await upstreams.stop()
-            await source.stop()
+            await asyncio.gather(source.stop(), reporter.stop())
             for descriptor in core.filenos():
                 loop.remove_reader(descriptor)
             folders.close()

@@ -10,7 +10,9 @@ what=${2:-}
 
 packages=(python3-venv python3-dev gcc libc6-dev libssl-dev iproute2 iptables curl slowhttptest strace util-linux valgrind
   # Servers in Nova's place: tests/nova_side.
-  apache2-bin nginx-light uwsgi-core uwsgi-plugin-python3)
+  apache2-bin nginx-light uwsgi-core uwsgi-plugin-python3
+  # The message bus: tests/bus.
+  rabbitmq-server)
 [ "$what" = fuzz ] && packages=(clang llvm libclang-rt-dev python3-dev libc6-dev libssl-dev)
 [ "$what" = bench ] && packages=(gcc libc6-dev haproxy nginx-light strace valgrind)
 
@@ -59,4 +61,4 @@ if [ ! -x "$venv/bin/pip" ]; then
 fi
 echo "setup: Python packages, and the core (compiled)"
 "$venv/bin/pip" install -q --disable-pip-version-check "setuptools>=77" "Cython>=3.2,<3.4" wheel
-"$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation -e '.[test,lint,build]'
+"$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation -e '.[rpc,test,lint,build]'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
+from fastmeta.conf.bus import AGENT_GROUP, AGENT_OPTS, BUS_OPTS
 from fastmeta.conf.neutron import KEYSTONE_OPTS, NEUTRON_GROUP
 from fastmeta.conf.options import (
     FASTMETA_GROUP,
@@ -19,10 +20,11 @@ __all__ = ["list_opts", "register"]
 def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
     """For oslo-config-generator (entry point ``oslo.config.opts``)."""
     return [
-        ("DEFAULT", list(NEUTRON_OPTS)),
+        ("DEFAULT", [*NEUTRON_OPTS, *BUS_OPTS]),
         (FASTMETA_GROUP, list(FASTMETA_OPTS)),
         (RATE_LIMIT_GROUP, list(RATE_LIMIT_OPTS)),
         (NEUTRON_GROUP, list(KEYSTONE_OPTS)),
+        (AGENT_GROUP, list(AGENT_OPTS)),
     ]
 
 
@@ -32,3 +34,5 @@ def register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(FASTMETA_OPTS, group=FASTMETA_GROUP)
     conf.register_opts(RATE_LIMIT_OPTS, group=RATE_LIMIT_GROUP)
     conf.register_opts(KEYSTONE_OPTS, group=NEUTRON_GROUP)
+    conf.register_opts(BUS_OPTS)
+    conf.register_opts(AGENT_OPTS, group=AGENT_GROUP)

@@ -9,6 +9,7 @@ from typing import Any
 from oslo_config import cfg
 
 from fastmeta.conf import list_opts
+from fastmeta.conf.bus import AGENT_GROUP, AGENT_OPTS, BUS_OPTS
 from fastmeta.conf.doubts import doubts
 from fastmeta.conf.neutron import KEYSTONE_OPTS, NEUTRON_GROUP
 from fastmeta.conf.settings import Settings, read
@@ -30,7 +31,10 @@ OURS: Mapping[str, cfg.Opt] = {
     shown(group, option.name): option for group, options in list_opts() for option in options
 }
 _SOURCE = frozenset(shown(NEUTRON_GROUP, option.name) for option in KEYSTONE_OPTS)
-FREE = frozenset(OURS) - {shown("fastmeta", name) for name in FIXED} - _SOURCE | {"debug"}
+_BUS = frozenset(option.name for option in BUS_OPTS) | {
+    shown(AGENT_GROUP, option.name) for option in AGENT_OPTS
+}
+FREE = frozenset(OURS) - {shown("fastmeta", name) for name in FIXED} - _SOURCE - _BUS | {"debug"}
 """The options that can change while the process runs. All others of [DEFAULT] are oslo.log's."""
 
 

@@ -11,7 +11,8 @@ from bench.peers import Setting
 from bench.report import CORE
 from bench.scenarios import SCENARIOS
 
-# What was counted, and 3 % more, but no more than docs/performance.md promises: lower it whenever something got cheaper.
+# What was counted, and 3 % more, but no more than docs/performance.md promises: lower it whenever something got
+# cheaper.
 LIMITS = {"keep-1": 5610, "close-1": 6000}
 SHOWN = 25
 

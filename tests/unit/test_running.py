@@ -84,6 +84,7 @@ OTHER_VALUES = {
         "loops",
         "max_headers",
         "warm_connections",
+        "report_interval",
     )
 }
 OTHER_VALUES["[fastmeta] warm_connections"] = "3"
@@ -130,6 +131,9 @@ def test_an_option_that_is_taken_up(tmp_path: Path, name: str) -> None:
         ("[fastmeta] loops", "2"),
         ("[neutron] region_name", "Elsewhere"),
         ("[neutron] password", "an0ther"),
+        ("transport_url", "rabbit://fastmeta:other@192.0.2.1:5672/"),
+        ("host", "elsewhere"),
+        ("[agent] report_interval", "10"),
         ("log_file", "/elsewhere"),
         ("default_log_levels", "fastmeta=DEBUG"),
     ],
