@@ -172,7 +172,7 @@ def _own_configuration(library: ModuleType, conf: cfg.ConfigOpts) -> cfg.ConfigO
     try:
         own(args=[], project="fastmeta", default_config_files=config_files(conf), default_config_dirs=[])
         own.transport_url  # noqa: B018 (is it one?)
-    except cfg.TemplateSubstitutionError:
+    except (cfg.TemplateSubstitutionError, cfg.NoSuchOptError):
         raise ConfigError("transport_url: $ in it names no option; right is $$ for a dollar sign") from None
     except (cfg.Error, ValueError) as error:
         raise ConfigError(f"the options of the message bus cannot be used ({type(error).__name__})") from None
