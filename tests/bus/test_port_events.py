@@ -38,9 +38,9 @@ def test_created_and_updated() -> None:
 
 
 def test_deleted() -> None:
-    """Only the id is there."""
+    """Of all that matters only the id is there."""
     event = recorded("deleted")
-    assert list(data_of(event)) == ["id"]
+    assert not {"network_id", "fixed_ips", "device_id", "device_owner"} & set(data_of(event))
     assert read_push(event) == Change({}, ports=frozenset({data_of(event)["id"]}))
 
 
@@ -63,7 +63,7 @@ def test_several_ports_in_one() -> None:
     one["resource_list"] += other["resource_list"]
     change = read_push(one)
     assert len(change.ports) == 2
-    assert len(change.addresses) == 2
+    assert len(change.addresses) == 1  # one network
     assert change.routers
 
 
@@ -97,7 +97,7 @@ def test_a_port_without_addresses() -> None:
         lambda event: data_of(event).update(fixed_ips=["10.0.0.5"]),
         lambda event: data_of(event)["fixed_ips"][0]["versioned_object.data"].update(ip_address="?"),
         lambda event: data_of(event)["fixed_ips"][0].update({"versioned_object.name": "Port"}),
-        lambda event: data_of(event).update(fixed_ips=data_of(event)["fixed_ips"] * 600),
+        lambda event: data_of(event).update(fixed_ips=data_of(event)["fixed_ips"] * 2000),
     ],
 )
 def test_whatever_is_not_understood_in_full(break_it: Any) -> None:

@@ -281,7 +281,11 @@ def test_a_bus_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         ("rabbit://fastmeta:hunter2@127.0.0.1:what/", "", r"transport_url cannot be used"),
         ("carrier-pigeon://fastmeta:hunter2@127.0.0.1/", "", r"oslo\.messaging cannot use it"),
         ("rabbit://fastmeta:hunter$two@127.0.0.1/", "", r"right is \$\$"),
-        ("rabbit://fastmeta:hunter2@127.0.0.1/", "[oslo_messaging_rabbit]\nssl = maybe", r"oslo\.messaging"),
+        (
+            "rabbit://fastmeta:hunter2@127.0.0.1/",
+            "[oslo_messaging_rabbit]\nssl = maybe",
+            r"\[oslo_messaging_rabbit\] ssl: its value",
+        ),
     ],
 )
 def test_what_can_never_work(tmp_path: Path, url: str, more: str, says: str) -> None:
