@@ -171,11 +171,21 @@ def _own_configuration(library: ModuleType, conf: cfg.ConfigOpts) -> cfg.ConfigO
         own.set_default(name, value, group="oslo_messaging_rabbit")
     try:
         own(args=[], project="fastmeta", default_config_files=config_files(conf), default_config_dirs=[])
-        own.transport_url  # noqa: B018 (is it one?)
-    except cfg.TemplateSubstitutionError:
-        raise ConfigError("transport_url: $ in it names no option; right is $$ for a dollar sign") from None
     except (cfg.Error, ValueError) as error:
-        raise ConfigError(f"the options of the message bus cannot be used ({type(error).__name__})") from None
+        raise ConfigError(f"the options of the message bus cannot be read ({type(error).__name__})") from None
+    for group, options in library.opts.list_opts():
+        # All are read once, or a wrong one would be found again by each call. Values may be secret: they are not shown.
+        section = own if group is None else own[group]
+        for option in options:
+            shown = option.name if group is None else f"[{group}] {option.name}"
+            try:
+                section[option.dest]
+            except (cfg.TemplateSubstitutionError, cfg.NoSuchOptError):
+                raise ConfigError(
+                    f"{shown}: $ in it names no option; right is $$ for a dollar sign"
+                ) from None
+            except (cfg.Error, ValueError) as error:
+                raise ConfigError(f"{shown}: its value cannot be used ({type(error).__name__})") from None
     return own
 
 

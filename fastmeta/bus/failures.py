@@ -26,7 +26,9 @@ def explain(error: BaseException, *, place: str, call: str, timeout: float) -> L
     """place: of the bus, without secrets. call: what was called. timeout: seconds that it had."""
     chain = list(_chain(error))
     names = {base.__name__ for one in chain for base in type(one).__mro__}
-    if "RemoteError" in names or type(error).__module__.endswith("_Remote"):
+    # One of Python's own comes as itself; that the server raised it shows in the traceback that it brings along.
+    remote = type(error).__module__.endswith("_Remote") or "Traceback (most recent call last)" in str(error)
+    if "RemoteError" in names or remote:
         kind = str(getattr(error, "exc_type", None) or type(error).__name__.removesuffix("_Remote"))
         kind = kind if _NAME.fullmatch(kind) else "an exception"
         return LookupUnavailableError(

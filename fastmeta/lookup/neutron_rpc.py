@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ ROUTER_KEPT = 5.0
 """Seconds for which a router's ports are kept while changes are announced. Long enough for a storm of guests, so short
 that an event that was lost without a trace adds next to nothing to the life of an identity."""
 MAX_ROUTERS_KEPT = 4096
-STOP_GRACE = 3.0
+STOP_GRACE = 4.0
 """Seconds that stop() waits for calls in progress; their threads end by themselves some ten seconds later at most."""
 MARGIN = 0.05
 """The part of lookup_timeout that is left for saying what went wrong, before the resolver stops waiting."""
@@ -76,16 +76,16 @@ class RpcSource:
         self,
         conf: cfg.ConfigOpts,
         *,
-        lookup_timeout: float,
+        lookup_timeout: float | Callable[[], float],
         canary_period: float = CANARY_PERIOD,
         canary_limit: float = CANARY_LIMIT,
         settle: float = SETTLE,
     ) -> None:
-        """conf: the agent's. lookup_timeout: seconds that all calls of one question have together. Raises ConfigError
-        when oslo.messaging is missing, or cannot use transport_url."""
+        """conf: the agent's. lookup_timeout: seconds that all calls of one question have together, or what gives them.
+        Raises ConfigError when oslo.messaging is missing, or cannot use transport_url."""
         self._conf = conf
         self._bus = Bus(conf)
-        self._timeout = lookup_timeout
+        self._lookup_timeout = lookup_timeout
         self._canary_period = canary_period
         self._canary_limit = canary_limit
         self._settle = settle
@@ -147,7 +147,7 @@ class RpcSource:
 
     async def ports(self, scope: Scope, questions: Sequence[Question]) -> Answer:
         """Raises LookupUnavailableError, LookupRefusedError, LookupMalformedError."""
-        end = time.monotonic() + self._timeout * (1 - MARGIN)
+        end = time.monotonic() + self._timeout() * (1 - MARGIN)
         if scope.kind is ScopeKind.NETWORK:
             networks = frozenset((scope.uuid,))
             links: Mapping[str, frozenset[str]] = {}
@@ -200,10 +200,13 @@ class RpcSource:
         except LookupFailedError:
             raise
         except Exception as error:
-            raise explain(error, place=self._bus.place, call="get_ports", timeout=self._timeout) from error
+            raise explain(error, place=self._bus.place, call="get_ports", timeout=self._timeout()) from error
         if not isinstance(answer, list):
             raise LookupMalformedError(f"get_ports is answered with {type(answer).__name__}, not with a list")
         return answer
+
+    def _timeout(self) -> float:
+        return self._lookup_timeout() if callable(self._lookup_timeout) else self._lookup_timeout
 
     def _call(self, filters: Mapping[str, Any], timeout: float) -> Any:
         """In a worker's thread."""

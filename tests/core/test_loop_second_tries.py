@@ -108,10 +108,10 @@ def test_a_tenth_at_a_time_and_one_at_least(
     assert (pair.requests, pair.second_tries) == (count + most, most)
     twice = set(pair.one.targets()) & set(pair.other.targets())
     assert len(twice) == most
+    # From here on some of those that are left may be sent a second time, too.
     pair.one.gate.set()
     pair.other.gate.set()
     pair.must_be_served(guests, method)
-    assert pair.second_tries == most
 
 
 def test_the_other_one_answers(make_pair: Callable[..., Pair]) -> None:

@@ -414,6 +414,7 @@ def test_an_idle_connection_that_gets_bytes(before: Before, papers: Papers) -> N
 
     upstream.inside = stray
     assert rig.ask().body == b"asked for"
+    rig.wait_stat("upstream_idle", 1)
     more.set()
     rig.wait_stat("upstream_idle", 0)
     assert rig.ask().body == b"asked for"
