@@ -291,7 +291,8 @@ def _uwsgi(tcp_port: int, module: str, *lines: str, processes: int = 1, threads:
             "buffer-size = 65535",
             "post-buffering = 65536",
             "socket-timeout = 30",
-            # It closes after each answer, and must say so, else every second call of clients that keep connections fails.
+            # It closes after each answer, and must say so: else every second call of a client that keeps its
+            # connections fails.
             "add-header = Connection: close",
             "disable-logging = true",
             *lines,

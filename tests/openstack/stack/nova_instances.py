@@ -2,8 +2,8 @@
 service had started them.
 
 Usage: nova_instances.py NOVA.CONF LOG. Each line of standard input is an order in JSON, each line of standard output
-its result: {"create": {"id", "project_id", "name", "ports": [{"id", "mac_address", "network_id", "cidr", "address"}]}} and
-{"delete": {"id"}} give {}; a failure gives {"error": "…"}.
+its result. {"create": {"id", "project_id", "name", "ports": [{"id", "mac_address", "network_id", "cidr", "address"}]}}
+and {"delete": {"id"}} give {}; a failure gives {"error": "…"}.
 """
 
 import base64
@@ -72,9 +72,9 @@ class Writer:
         return {}
 
     def delete(self, wanted):
-        with context.target_cell(self.admin, self.cell) as cell:
-            with contextlib.suppress(exception.InstanceNotFound):
-                objects.Instance.get_by_uuid(cell, wanted["id"]).destroy()
+        missing = contextlib.suppress(exception.InstanceNotFound)
+        with context.target_cell(self.admin, self.cell) as cell, missing:
+            objects.Instance.get_by_uuid(cell, wanted["id"]).destroy()
         with contextlib.suppress(exception.InstanceMappingNotFound):
             objects.InstanceMapping.get_by_instance_uuid(self.admin, wanted["id"]).destroy()
         return {}

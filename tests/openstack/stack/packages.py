@@ -1,8 +1,8 @@
 """What the stack needs of Debian and of PyPI, and how it is installed.
 
 The servers are programs of the OpenStack release that constraints.txt fixes, in a virtual environment of their own:
-their dependencies would not fit beside fastmeta's. MariaDB and RabbitMQ are Debian's; as services of this machine they do
-not run.
+their dependencies would not fit beside fastmeta's. MariaDB and RabbitMQ are Debian's; as services of this machine they
+do not run.
 """
 
 from __future__ import annotations
