@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 CORE_SOURCES := setup.py fastmeta/_core.pyx $(wildcard fastmeta/core/*.pxi)
 
-.PHONY: demo test lint bench sanitize fuzz setup clean
+.PHONY: demo test test-openstack stack-start stack-stop stack-status lint bench sanitize fuzz setup clean
 
 setup: $(VENV)/.built
 
@@ -23,6 +23,16 @@ demo: setup
 
 test: setup
 	$(PYTHON) -m pytest
+
+# A real Keystone, Neutron, RabbitMQ, MariaDB and nova-metadata, kept below build/openstack: docs/testing.md.
+# FASTMETA_OPENSTACK_PORT is the first of the seven TCP ports on 127.0.0.1 that they take.
+test-openstack: setup
+	$(PYTHON) -m tests.openstack set-up
+	$(PYTHON) -m pytest tests/openstack
+
+# The same servers by hand. Tests that find them running leave them so.
+stack-start stack-stop stack-status: stack-%: setup
+	$(PYTHON) -m tests.openstack $*
 
 lint: setup
 	tools/lint.sh $(VENV)
