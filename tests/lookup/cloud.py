@@ -51,6 +51,7 @@ class Request(http.server.BaseHTTPRequestHandler):
     """One request to one of the servers. A fault may answer it in whatever way it likes."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Server
 
     def setup(self) -> None:
@@ -124,7 +125,9 @@ class Server(http.server.ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         if self.tls is not None:  # in the connection's thread, so that a handshake holds up nobody
             request.settimeout(10)
-            request = self.tls.wrap_socket(request, server_side=True)
+            with self.tls.wrap_socket(request, server_side=True) as encrypted:
+                super().finish_request(encrypted, client_address)
+            return
         super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
