@@ -154,6 +154,14 @@ class _Adapter(requests.adapters.HTTPAdapter):
         _refuse_elsewhere(request, response, who)
         return response
 
+    def close(self) -> None:
+        # Newer versions of urllib3 leave it to the garbage collector.
+        pools = self.poolmanager.pools
+        for pool in [pools.get(key) for key in list(pools.keys())]:
+            if pool is not None:
+                pool.close()
+        super().close()
+
     def _send(
         self, request: requests.PreparedRequest, call: Call, options: dict[str, Any]
     ) -> requests.Response:

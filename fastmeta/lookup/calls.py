@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from fastmeta.exceptions import LookupUnavailableError
+from fastmeta.exceptions import LookupFailedError, LookupUnavailableError
 
 T = TypeVar("T")
 
@@ -96,6 +96,10 @@ class _Waiting(Generic[T]):
         error: BaseException | None = None
         try:
             result = self.work(self.call)
+        except LookupFailedError as raised:
+            # It is said and forgotten; what it came of would hold on to connections until garbage is collected.
+            error = raised.with_traceback(None)
+            error.__context__ = error.__cause__ = None
         except BaseException as raised:
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits

@@ -16,6 +16,8 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.message import Message
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -32,10 +34,24 @@ UNAUTHORIZED = {
 Fault: TypeAlias = "Callable[[Request], None]"
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A request that has come."""
+
+    command: str
+    path: str
+    query: list[tuple[str, str]]
+    headers: Message
+
+    def values(self, name: str) -> list[str]:
+        return [value for key, value in self.query if key == name]
+
+
 class Request(http.server.BaseHTTPRequestHandler):
     """One request to one of the servers. A fault may answer it in whatever way it likes."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Server
 
     def setup(self) -> None:
@@ -54,7 +70,7 @@ class Request(http.server.BaseHTTPRequestHandler):
         self.url_path = parts.path
         self.query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
         with self.server.lock:
-            self.server.requests.append(self)
+            self.server.requests.append(Seen(self.command, self.path, self.query, self.headers))
             fault = self.server.faults.pop(0) if self.server.faults else self.server.fault
         try:
             (fault or self.server.answer)(self)
@@ -96,7 +112,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, answer: Callable[[Request], None], tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         self.answer = answer
-        self.requests: list[Request] = []
+        self.requests: list[Seen] = []
         self.connections: list[socket.socket] = []
         self.faults: list[Fault] = []
         self.fault: Fault | None = None
@@ -109,7 +125,9 @@ class Server(http.server.ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         if self.tls is not None:  # in the connection's thread, so that a handshake holds up nobody
             request.settimeout(10)
-            request = self.tls.wrap_socket(request, server_side=True)
+            with self.tls.wrap_socket(request, server_side=True) as encrypted:
+                super().finish_request(encrypted, client_address)
+            return
         super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -161,12 +179,12 @@ class Cloud:
         self.neutron.end()
 
     @property
-    def calls(self) -> list[Request]:
+    def calls(self) -> list[Seen]:
         """Questions to Neutron."""
         return self.neutron.requests
 
     @property
-    def logins(self) -> list[Request]:
+    def logins(self) -> list[Seen]:
         return [request for request in self.keystone.requests if request.command == "POST"]
 
     def expire_tokens(self) -> None:
