@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from oslo_config import cfg
@@ -53,6 +53,9 @@ ROUTER_KEPT = 5.0
 """Seconds for which a router's ports are kept while changes are announced. Long enough for a storm of guests, so short
 that an event that was lost without a trace adds next to nothing to the life of an identity."""
 MAX_ROUTERS_KEPT = 4096
+MAX_OWN_PORTS = 65_536
+"""Ports of routers that are remembered, so that a deletion, which names nothing but the port, is known to be a
+router's."""
 STOP_GRACE = 4.0
 """Seconds that stop() waits for calls in progress; their threads end by themselves some ten seconds later at most."""
 MARGIN = 0.05
@@ -98,6 +101,9 @@ class RpcSource:
         self._on_announcing: OnAnnouncing | None = None
         self._announcing = False
         self._routers: dict[str, _Router] = {}
+        self._router_of_port: dict[str, str] = {}
+        # Events that may be about a router; these, and times at which nothing that is kept holds any more.
+        self._router_events = 0
         self._router_changes = 0
 
     async def start(self, on_change: OnChange, on_announcing: OnAnnouncing) -> None:
@@ -150,15 +156,23 @@ class RpcSource:
         end = time.monotonic() + self._timeout() * (1 - MARGIN)
         if scope.kind is ScopeKind.NETWORK:
             networks = frozenset((scope.uuid,))
-            links: Mapping[str, frozenset[str]] = {}
-        else:
+            return Answer.from_api(networks, await self._ports_of(networks, questions, end))
+        while True:
+            events = self._router_events
             router = await self._router(scope.uuid, end)
-            networks, links = router.networks, router.links
+            items = await self._ports_of(router.networks, questions, end)
+            if events == self._router_events:
+                return Answer.from_api(router.networks, items, router.links)
+            # What was deleted meanwhile may have been a port of this router, by which it had one of these networks.
+
+    async def _ports_of(
+        self, networks: frozenset[str], questions: Sequence[Question], end: float
+    ) -> list[object]:
         items: list[object] = []
         if networks:
             for filters in _filters(networks, questions):
                 items += await self._get_ports(filters, end)
-        return Answer.from_api(networks, items, links)
+        return items
 
     async def _router(self, router_id: str, end: float) -> _Router:
         """Its own ports: kept, or asked for."""
@@ -181,6 +195,11 @@ class RpcSource:
             frozenset(port.id for port in own),
             asked_at,
         )
+        for port in own:
+            self._router_of_port.pop(port.id, None)
+            self._router_of_port[port.id] = router_id
+        while len(self._router_of_port) > MAX_OWN_PORTS:
+            del self._router_of_port[next(iter(self._router_of_port))]
         self._routers.pop(router_id, None)
         if announcing and self._announcing and changes == self._router_changes:
             while len(self._routers) >= MAX_ROUTERS_KEPT:
@@ -224,9 +243,15 @@ class RpcSource:
     def _changed(self, change: Change) -> None:
         """Before anybody is told: nobody must be answered with what no longer holds."""
         if change.everything:
+            self._router_events += 1
             self._forget_routers()
         else:
-            self._router_changes += bool(change.routers) or not change.addresses
+            # What is known of instances behind a router holds only as long as it has their network.
+            routers = {self._router_of_port.pop(port, "") for port in change.ports} - {""}
+            change = replace(change, routers=change.routers | routers)
+            event = bool(change.routers) or not change.addresses
+            self._router_events += event
+            self._router_changes += event
             for router_id, router in list(self._routers.items()):
                 if router_id in change.routers or not router.port_ids.isdisjoint(change.ports):
                     del self._routers[router_id]

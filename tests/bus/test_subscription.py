@@ -27,6 +27,7 @@ from .kit import (
     no_secret,
     port,
     run,
+    uuid_of,
 )
 from .neutron import NeutronServer
 from .rabbit import PASSWORD, USER, RabbitMQ
@@ -54,6 +55,57 @@ def test_events_become_changes_at_once(tmp_path: Path, rabbit: RabbitMQ, neutron
         }
         assert running.changes[2].routers == {data_of(recorded("interface"))["device_id"]}
         assert len(running.changes) == 4
+
+    run(configuration(tmp_path, rabbit.url), test)
+
+
+def test_a_deleted_port_of_a_router_is_known_to_be_its(
+    tmp_path: Path, rabbit: RabbitMQ, neutron: NeutronServer
+) -> None:
+    """A deletion names the port only; what is known of instances behind the router was said because of it. Also long
+    after the router's ports were asked for, and whether they are kept or not."""
+    neutron.tell(ports=[interface(1, BLUE), interface(2, GREEN), port(5, "10.0.0.5")])
+
+    async def test(running: Running) -> None:
+        await running.until_announcing()
+        assert (await running.ask(BEHIND_ROUTER)).networks == {BLUE, GREEN}
+        event = recorded("deleted")
+        for number, routers in ((1, {ROUTER}), (5, set()), (2, {ROUTER}), (1, set())):
+            data_of(event)["id"] = uuid_of(number)
+            count = len(running.changes)
+            push(neutron, event)
+            await running.until(lambda count=count: len(running.changes) > count)  # type: ignore[misc]
+            assert running.changes[-1] == Change(
+                routers=frozenset(routers), ports=frozenset({uuid_of(number)})
+            )
+
+    run(configuration(tmp_path, rabbit.url), test)
+
+
+def test_a_port_that_is_deleted_while_its_router_is_asked_about(
+    tmp_path: Path, rabbit: RabbitMQ, neutron: NeutronServer
+) -> None:
+    """The answer may still count on a network that the router has no more: it is asked for anew."""
+    neutron.tell(ports=[interface(1, BLUE), port(5, "10.0.0.5")])
+
+    async def test(running: Running) -> None:
+        await running.until_announcing()
+        get_ports, changed = running.source._get_ports, False
+
+        async def and_then_it_changes(*arguments: Any) -> list[object]:
+            nonlocal changed
+            items = await get_ports(*arguments)
+            if not changed:
+                changed = True
+                neutron.tell(ports=[port(5, "10.0.0.5")])
+                event, count = recorded("deleted"), len(running.changes)
+                data_of(event)["id"] = uuid_of(1)
+                push(neutron, event)
+                await running.until(lambda: len(running.changes) > count)
+            return items
+
+        running.source._get_ports = and_then_it_changes  # type: ignore[method-assign]
+        assert (await running.ask(BEHIND_ROUTER)).networks == set()
 
     run(configuration(tmp_path, rabbit.url), test)
 
