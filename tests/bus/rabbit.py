@@ -124,12 +124,16 @@ class RabbitMQ:
         self._signal(signal.SIGCONT)
 
     @property
+    def alive(self) -> bool:
+        return self._server is not None and self._server.poll() is None
+
+    @property
     def log(self) -> str:
         return (self.folder / "rabbitmq.out").read_text(errors="replace")[-2000:]
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._server is not None
-        self._server.send_signal(number)
+        self._server.send_signal(number)  # does nothing to one that has ended
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.out").open("ab") as output:
