@@ -21,7 +21,9 @@ def make_source(configuration: RunningConfiguration, folders: FolderWatcher) -> 
                 "fastmeta[rpc]; or set [fastmeta] lookup = rest"
             )
         module = importlib.import_module("fastmeta.lookup.neutron_rpc")
-        rpc: LookupSource = module.RpcSource(configuration.conf, lookup_timeout=settings.lookup_timeout)
+        rpc: LookupSource = module.RpcSource(
+            configuration.conf, lookup_timeout=lambda: configuration.settings.lookup_timeout
+        )
         return rpc
     if settings.lookup == "rest":
         from fastmeta.lookup.neutron_rest import RestSource

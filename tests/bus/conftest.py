@@ -1,4 +1,4 @@
-"""The message bus and Neutron's server are shared by all tests of a run: a RabbitMQ takes seconds to start."""
+"""What the tests of the bus have in common."""
 
 from __future__ import annotations
 
@@ -7,27 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from .neutron import NeutronServer
-from .rabbit import RabbitMQ
-
-
-@pytest.fixture(scope="session")
-def rabbit() -> Iterator[RabbitMQ]:
-    with RabbitMQ() as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def _server(rabbit: RabbitMQ) -> Iterator[NeutronServer]:
-    with NeutronServer(rabbit.url) as started:
-        yield started
-
-
-@pytest.fixture
-def neutron(_server: NeutronServer) -> NeutronServer:
-    _server.reset()
-    return _server
 
 
 @pytest.fixture(autouse=True)

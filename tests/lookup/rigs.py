@@ -13,13 +13,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+import pytest
 from oslo_config import cfg
 
 from fastmeta.conf.settings import load
 from fastmeta.folders import FolderWatcher
 from fastmeta.lookup.neutron_rest import RestSource
+from fastmeta.lookup.neutron_rpc import RpcSource
 from fastmeta.lookup.source import LookupSource
 from fastmeta.lookup.static import StaticSource
+from tests.bus.neutron import NeutronServer
+from tests.bus.rabbit import RabbitMQ
 
 from .cloud import PASSWORD, PROJECT, USER, Cloud
 
@@ -62,7 +66,32 @@ class RestRig:
                 yield source
 
 
-RIGS: dict[str, Callable[[], Rig]] = {"static": StaticRig, "rest": RestRig}
+class RpcRig:
+    """Real oslo.messaging and RabbitMQ, before a Neutron server of ours."""
+
+    def __init__(self, rabbit: RabbitMQ, neutron: NeutronServer) -> None:
+        self._rabbit = rabbit
+        self._neutron = neutron
+
+    @asynccontextmanager
+    async def serving(self, folder: Path, ports: Sequence[object]) -> AsyncIterator[LookupSource]:
+        self._neutron.tell(ports=list(ports))
+        # Its threads look around often, and so end at once.
+        often = "[oslo_messaging_rabbit]\nheartbeat_rate = 100"
+        conf = configuration(folder, default=f"transport_url = {self._rabbit.url}\n{often}")
+        source = RpcSource(conf, lookup_timeout=3.0)
+        try:
+            await source.start(lambda change: None, lambda announcing: None)
+            yield source
+        finally:
+            await source.stop()
+
+
+RIGS: dict[str, Callable[[pytest.FixtureRequest], Rig]] = {
+    "static": lambda request: StaticRig(),
+    "rest": lambda request: RestRig(),
+    "rpc": lambda request: RpcRig(request.getfixturevalue("rabbit"), request.getfixturevalue("neutron")),
+}
 
 
 def configuration(

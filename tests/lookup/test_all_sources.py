@@ -37,7 +37,7 @@ from .rigs import RIGS, Rig
 
 @pytest.fixture(params=sorted(RIGS))
 def rig(request: pytest.FixtureRequest) -> Rig:
-    return RIGS[request.param]()
+    return RIGS[request.param](request)
 
 
 def found(rig: Rig, folder: Path, ports: Sequence[object], scope: Scope, *addresses: str) -> dict[str, str]:
