@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuzz.conversations import (
+    another,
     bounds,
     departures,
     exchanges,
     faults,
+    held,
     not_found,
     renewal,
     secrets,
@@ -41,12 +43,12 @@ THEMES = (
     servers.warm,
     secrets.secrets,
     not_found.named,
-    not_found.departures,
-    not_found.answers,
-    not_found.guests,
+    held.departures,
+    held.answers,
+    held.guests,
     renewal.renewals,
     renewal.shorter_times,
-    renewal.another_instance,
+    another.another_instance,
 )
 
 
