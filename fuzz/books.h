@@ -82,6 +82,17 @@ static uint64_t list_length(const Link *list)
     return n;
 }
 
+/* Its answer is held: nobody looks at the connection that it is on, and it is not held long. */
+static void tally_held(const Guest *guest)
+{
+    const LoopState *loop = python.loop;
+    if (!guest->up || guest->second || !guest->up->has_head || guest->up->socket.interest || guest->begun || guest->out ||
+        !guest->repeatable)
+        complain("an answer is held, and should not be, or goes on");
+    if (loop->now_us > guest->parked_at_us + HELD_US)
+        complain("an answer is held for %lu us", (unsigned long)(loop->now_us - guest->parked_at_us));
+}
+
 static void tally_guest(struct tally *tally, const Guest *guest)
 {
     bool rests = guest->phase == VALUE(GS_IDLE) || guest->phase == VALUE(GS_HEAD);
@@ -102,6 +113,8 @@ static void tally_guest(struct tally *tally, const Guest *guest)
     if ((guest->phase == VALUE(GS_PLACE) || guest->phase == VALUE(GS_RESOLVE) || guest->phase == VALUE(GS_RECHECK)) !=
         (guest->wait.next != NULL))
         complain("a guest in phase %d %s", guest->phase, guest->wait.next ? "waits in a list" : "waits in no list");
+    if (guest->phase == VALUE(GS_RECHECK))
+        tally_held(guest);
     if (guest->timer.link.next == NULL)
         complain("a guest in phase %d has no deadline", guest->phase);
     if ((guest->up && guest->up->guest != guest) || (guest->second && guest->second->guest != guest))
@@ -242,7 +255,7 @@ static void books_check_scope(const LoopState *loop, const Scope *scope, struct 
         all.streams += tally->streams;
     }
     for (unsigned i = 0; i < scope->bucket_n; i++) {
-        for (const TYPE(Entry) *entry = scope->buckets[i]; entry; entry = entry->next, entries++) {
+        for (const Entry *entry = scope->buckets[i]; entry; entry = entry->next, entries++) {
             absent += entry->state == VALUE(EN_ABSENT);
             if ((entry->state == VALUE(EN_VALID)) != (entry->identity != NULL))
                 complain("an entry in state %d with%s identity", entry->state, entry->identity ? "" : "out");

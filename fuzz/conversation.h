@@ -80,7 +80,7 @@ static void set_up(struct input *input, LoopState *loop)
     python_start(loop);
     python.two_secrets = more & 32;
     for (int key = 0; key < KEYS; key++)
-        python.policies[key] = (policy >> (key_scope(key) * 4) & 7) % POLICIES;
+        python.policies[key] = (policy >> (key_scope(key) * 4) & 15) % POLICIES;
 }
 
 static void target_conversation(struct input *input)
@@ -94,6 +94,8 @@ static void target_conversation(struct input *input)
     people.token_n = people.record_n = 0;
     people.raw_answers = false;
     memset(people.statuses, 0, sizeof people.statuses);
+    memset(people.unrepeatable, 0, sizeof people.unrepeatable);
+    memset(people.not_found_us, 0, sizeof people.not_found_us);
     people.requests_at_nova = people.answers_at_guests = people.requests_made = 0;
     script.input = input;
     LoopState *loop = take_block(sizeof(LoopState), __func__, __LINE__);

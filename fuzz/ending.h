@@ -123,6 +123,7 @@ static void hook_wait(bool blocks)
     (void)blocks;
     model_follow();
     books_check(python.loop, false);
+    entries_check();
     spoil(python.loop->small);
     spoil(python.loop->large);
     run_script();

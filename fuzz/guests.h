@@ -102,6 +102,42 @@ static void judge_own(const struct guest *guest, const struct answer_head *head)
         complain("404 for key %d, of which nobody said that it is absent", guest->key);
 }
 
+/* The guest's kernel has not taken a byte of an answer, and then another instance was named without a revocation: it goes. */
+static bool is_unread(const struct guest *guest, const struct record *record)
+{
+    const Guest *core = core_guest(guest->wire->fd);
+    return core && core->held && python.scope_revoked_at[key_scope(record->key)] <= record->asked_at;
+}
+
+/* Rule 7: Nova's 404 begins. */
+static void judge_not_found(const struct guest *guest, const struct record *record)
+{
+    const LoopState *loop = python.loop;
+    int key = record->key;
+    bool first = people.not_found_us[key] != loop->now_us;
+    people.not_found_us[key] = loop->now_us;
+    if (python.named[key] != record->put && record->asked_at < python.changed_at[key] && python.changed_at[key] <= guest->begun_at)
+        complain("404 for identity %d goes to a guest of key %d, which is identity %d by now", record->put, key, python.named[key]);
+    const Guest *core = core_guest(guest->wire->fd);
+    const Entry *entry = entry_of(key);
+    /* Was it doubted? What was decided earlier, or could not be asked, is not looked at. */
+    if (kernel.faults_given || !core || core->held || guest->begun_turn != kernel.turns || python.problems[VALUE(PR_EVENTS_LOST)] ||
+        loop->counters.values[VALUE(CT_EVENTS_LOST)])
+        return;
+    if (!entry)
+        complain("404 for identity %d passes, and nothing is known of key %d", record->put, key);
+    bool young = entry->state == VALUE(EN_VALID) && loop->now_us - entry->confirmed_us < YOUNG_US;
+    bool asked = entry->rechecked_us && loop->now_us - entry->rechecked_us < RECHECKED_US;
+    if (entry->state == VALUE(EN_ABSENT) || young)
+        return;
+    if (!asked)
+        complain("404 for identity %d passes, and the source was not asked about key %d", record->put, key);
+    /* What may not be repeated is asked about, and not held; the next ones are neither. */
+    if (first && entry->rechecked_us == loop->now_us && !people.unrepeatable[key] && !is_rechecked(key) &&
+        loop->now_ms < core->upstream_by_ms && python.puts[record->put].confirmed_at <= record->asked_at)
+        complain("404 for identity %d passes before the source has said anything about key %d", record->put, key);
+}
+
 /* The head of an answer is complete. */
 static void guest_head(struct guest *guest, const uint8_t *data, size_t length)
 {
@@ -138,8 +174,11 @@ static void guest_head(struct guest *guest, const uint8_t *data, size_t length)
                 complain("status %d became %d", record->status, head.status);
             if (head.status == 403 && record->may_ask_twice && !(token->signed_present && token->signed_next))
                 complain("guest %u gets 403, and the other secret was not tried", guest->serial);
-            if (record->put != NOBODY && python.puts[record->put].revoked_at <= guest->begun_at)
+            if (record->put != NOBODY && record->asked_at < python.revoked_at[record->key] &&
+                python.revoked_at[record->key] <= guest->begun_at && !is_unread(guest, record))
                 complain("an answer under identity %d began although it was revoked", record->put);
+            if (record->put != NOBODY && record->status == 404)
+                judge_not_found(guest, record);
         }
     } else {
         judge_own(guest, &head);
@@ -176,6 +215,7 @@ static void guest_reads(struct guest *guest, const uint8_t *data, size_t length)
             if (bytes_length(&guest->head) == 0) {
                 model_follow();
                 guest->begun_at = python.done;
+                guest->begun_turn = kernel.turns;
             }
             at += head_grows(&guest->head, data + at, n);
             if (head_is_complete(&guest->head)) {

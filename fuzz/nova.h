@@ -90,9 +90,28 @@ static void judge_secret(const struct server *server, struct token *token)
         token->signed_present = true;
 }
 
+/* Nova said 404, and the core did not pass it on: only because it is not for this instance, or because what was known of that
+ * had ended. */
+static void judge_again(const struct server *server, const struct token *token)
+{
+    uint64_t at = token->not_found.asked_at;
+    if (!token->not_found.used || token->not_found.put != server->put || kernel.faults_given)
+        return;
+    if (python.revoked_at[server->key] <= at && python.scope_revoked_at[key_scope(server->key)] <= at &&
+        python.puts[server->put].lapsed_at <= at)
+        complain("token %d is sent again after 404, and nothing was said against identity %d", server->token, server->put);
+}
+
 /* The core closes a connection: what has it read of it? */
 static void server_was_read(const struct server *server)
 {
+    if (server->head_ends && server->sent - bytes_length(&server->wire->in) >= server->head_ends && server->answers == 1 &&
+        !server->wild && server->token != NOBODY) {
+        struct token *token = &people.tokens[server->token];
+        token->not_found.used = true;
+        token->not_found.put = server->put;
+        token->not_found.asked_at = server->asked_at;
+    }
     if (!server->refused || !server->may_ask_twice || server->wild || server->token == NOBODY || server->answers != 1 ||
         kernel.faults_given || server->answered_at == 0 || server->sent < server->answered_at || bytes_length(&server->wire->in))
         return;
@@ -116,7 +135,9 @@ static void server_head(struct server *server, const uint8_t *data, size_t lengt
     server->answers = 0;
     server->answered_at = 0;
     server->refused = false;
+    server->head_ends = 0;
     server->tried = false;
+    server->asked_at = server->tried_at;
     server->for_head = text_is(head.method, "HEAD");
     /* Under which identity, and was it good? */
     if (head.instance.length < 10 || memcmp(head.instance.data, "instance-", 9) != 0 || head.project.length < 9)
@@ -129,9 +150,10 @@ static void server_head(struct server *server, const uint8_t *data, size_t lengt
     if (!text_is(head.address, addresses[key_address(put->key)].text) || !(text_is(head.signature, put->signature) || (put->next_signature[0] && text_is(head.signature, put->next_signature))))
         complain("address or signature are not those of identity %ld", (long)number);
     judge_server(server, head.host);
-    if (!(put->since <= server->tried_at && server->tried_at < put->until))
+    /* Of an earlier time under the same identity nothing is known any more. */
+    if (!(put->since <= server->tried_at || put->again) || server->tried_at >= put->until)
         complain("a request is sent under identity %ld, which was not the present one", (long)number);
-    if (server->tried_us >= put->ends_us)
+    if (server->tried_us >= put->ends_us && server->tried_at >= put->times_at)
         complain("a request is sent under identity %ld, which had ended", (long)number);
     server->put = (int)number;
     server->signed_next = put->next_signature[0] && text_is(head.signature, put->next_signature);
@@ -160,6 +182,11 @@ static void server_head(struct server *server, const uint8_t *data, size_t lengt
         token->seen++;
         judge_second(server);
         judge_secret(server, token);
+        judge_again(server, token);
+        if (!put->used && !token->wild && token->made_at >= put->confirmed_at) {
+            put->used = true;
+            put->used_turn = kernel.turns;
+        }
     }
     bool repeatable = (server->for_head || text_is(head.method, "GET")) && head.content_length < 0;
     server->may_ask_twice = repeatable && put->next_signature[0];

@@ -57,7 +57,7 @@ def setting_codes() -> dict[str, tuple[int, list[int]]]:
 OPERATIONS = enumeration("script.h", "operation")
 ASKS = enumeration("requests.h", "ask")
 ANSWERS = enumeration("requests.h", "answer")
-POLICIES = enumeration("python.h", "policy")
+POLICIES = enumeration("model.h", "policy")
 CALLS = enumeration("kernel.h", "call")
 AMOUNTS = amounts()
 TIMES = times()
@@ -207,6 +207,13 @@ class Conversation:
     def server(self, place: int, connecting: int = 0, answers: bool = True, secret: int = 0) -> Conversation:
         """secret: 0 any, 1 the present one, 2 the next one."""
         return self.put("server", place, connecting | (not answers) << 3 | secret << 4)
+
+    def renew(self, ms: int, scope: int = 0) -> Conversation:
+        """What ends within this time."""
+        return self.put("renew", scope, TIMES[ms])
+
+    def shorten(self, ms: int, scope: int = 0) -> Conversation:
+        return self.put("shorten", scope, TIMES[ms])
 
     def secrets(self, two: bool) -> Conversation:
         return self.put("secrets", two)

@@ -9,7 +9,7 @@
 #ifndef FUZZ_PEOPLE_H
 #define FUZZ_PEOPLE_H
 
-#include "python.h"
+#include "entries.h"
 #include "reader.h"
 
 enum { GUESTS = 640, SERVERS = WIRES, TOKENS = 1024, RECORDS = 1024, WAITING = 32, MARK = 0xf5, CELL = 16 };
@@ -27,6 +27,12 @@ struct token {
         bool used, signed_next;
         int place, put;
     } refused;             /* the last 403 that the core has read, of those that it may ask about again */
+    uint64_t made_at;      /* messages that the loop had taken */
+    struct {
+        bool used;
+        int put;
+        uint64_t asked_at;
+    } not_found;           /* the last 404 that the core has read, and did not pass on */
 };
 
 struct guest {
@@ -43,6 +49,7 @@ struct guest {
     struct bytes head;     /* of an answer, or a line of chunked coding */
     uint64_t left;         /* of the content or chunk */
     uint64_t begun_at;     /* messages that the loop had taken when the answer began */
+    uint64_t begun_turn;   /* and the turn */
     int record;            /* NOBODY: not one of Nova's with a mark */
     int status;            /* of the answer that it reads */
     size_t content;        /* bytes of it so far */
@@ -60,6 +67,7 @@ struct record {
     unsigned server;       /* serial number */
     unsigned request;      /* which of its requests; 0: none had come */
     int token, key, put;
+    uint64_t asked_at;     /* as the server's */
     int status, framing;
     size_t length;         /* of the content as it is announced; SIZE_MAX: not known */
     size_t made;           /* of it that was made */
@@ -92,6 +100,8 @@ struct server {
     bool tried;            /* the core has begun to send a request */
     uint64_t tried_at, tried_us; /* messages taken then, and the time */
     int token, key, put;   /* of the present request */
+    uint64_t asked_at;     /* messages taken when it was begun */
+    uint64_t head_ends;    /* where the head of the first answer to it does, in `sent`, if that is 404; else 0 */
     bool complete;         /* it is here */
     bool for_head, wants_content;
     bool signed_next;      /* with the next secret */
@@ -110,6 +120,8 @@ static struct {
     unsigned token_n;
     struct record records[RECORDS];
     unsigned record_n;
+    bool unrepeatable[KEYS]; /* one of its guests has sent what may not be repeated, or arbitrary bytes */
+    uint64_t not_found_us[KEYS]; /* when 404 of Nova's last began */
     bool raw_answers; /* Nova sent arbitrary bytes somewhere */
     uint64_t turn_us; /* the time when epoll was last asked */
     uint64_t requests_at_nova, answers_at_guests;

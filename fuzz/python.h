@@ -1,206 +1,21 @@
-/* Python's part: it puts messages into the mailbox as _core.pyx does, reads the events, answers misses. And the model: what
- * the loop may believe at any moment, made of the messages that it has taken. */
+/* Python's part: it puts messages into the mailbox as _core.pyx does, reads the events, answers misses. */
 #ifndef FUZZ_PYTHON_H
 #define FUZZ_PYTHON_H
 
-#include "core.h"
+#include "model.h"
 
 static void books_check_last(const Counters *counters);
 
-enum { SCOPES = 2, FEW = 5, ADDRESSES = 80, KEYS = SCOPES * ADDRESSES, PUTS = 1024, LISTENERS = 64, QUESTIONS = 64, LENT = 64,
-       NOBODY = -1 };
-
-/* Both scopes have all of these addresses: only the listener tells their guests apart. The first FEW are those of most
- * guests, the others (see addresses_start) are for crowds. */
-static struct {
-    uint8_t bytes[16];
-    uint32_t interface;
-    int family; /* of the socket that it comes from */
-    char text[16];
-} addresses[ADDRESSES] = {
-    {{[10] = 255, [11] = 255, [12] = 10, [15] = 5}, 0, AF_INET, "10.0.0.5"},
-    {{[10] = 255, [11] = 255, [12] = 10, [15] = 6}, 0, AF_INET6, "10.0.0.6"},
-    {{0xfe, 0x80, [15] = 9}, 7, AF_INET6, "fe80::9"},
-    {{0xfe, 0x80, [15] = 9}, 8, AF_INET6, "fe80::9"},
-    {{0x20, 0x01, 0x0d, 0xb8, [15] = 9}, 0, AF_INET6, "2001:db8::9"},
-};
-
-static void addresses_start(void)
+/* How many requests of a scope have found their identity; UINT64_MAX: there is no such scope. */
+static uint64_t scope_hits(int scope)
 {
-    for (unsigned i = FEW; i < ADDRESSES; i++) {
-        uint8_t *bytes = addresses[i].bytes;
-        bytes[10] = bytes[11] = 255;
-        bytes[12] = 10;
-        bytes[14] = 1;
-        bytes[15] = (uint8_t)i;
-        addresses[i].family = AF_INET;
-        snprintf(addresses[i].text, sizeof addresses[i].text, "10.0.1.%u", i);
+    const LoopState *loop = python.loop;
+    for (const Link *at = loop->scopes.next; at && at != &loop->scopes; at = at->next) {
+        const Scope *found = at->owner;
+        if ((int)found->number - 1 == scope)
+            return found->counters->values[VALUE(CT_IDENTITY_HITS)];
     }
-}
-
-/* One identity as it was put: instance-<number> and project-<number> of a key, good for messages [since, until). */
-struct put {
-    int key;
-    uint64_t ends_us;
-    uint64_t since, until;
-    uint64_t revoked_at;
-    char signature[65], next_signature[65]; /* the latter empty: there was one secret */
-};
-
-/* Which servers there are is one number: how many, and of what kind all of them are. The first of them are the same in
- * sets of the same kind. */
-enum { SET_MOST = 16, SET_N = 31, SET_IPV6 = 32, SET_OTHER_HOST = 64 };
-static const char *const hosts[] = {"nova:8775", "other-nova:8775"};
-
-enum policy { P_KNOWN, P_LATE, P_ABSENT, P_REFUSED, P_SILENT, P_SHORT, P_EXPIRED, P_STALE, POLICIES };
-
-static struct {
-    LoopState *loop;
-    /* What Python thinks. */
-    struct {
-        bool added;
-        uint64_t generation;
-    } scopes[SCOPES];
-    struct {
-        int scope; /* NOBODY: not in use */
-        int fd;
-        bool open; /* as far as the kernel knows */
-        bool removed;
-        unsigned closed; /* how often the loop said so */
-    } listeners[LISTENERS];
-    unsigned listener_n;
-    enum policy policies[KEYS];
-    struct {
-        int key;
-        uint64_t generation, asked_us;
-    } questions[QUESTIONS]; /* that have no answer yet */
-    unsigned question_n;
-    struct put puts[PUTS];
-    unsigned put_n;
-    bool stopped;
-    unsigned upstream_n;
-    bool two_secrets; /* identities are signed twice */
-    bool reads; /* events, whenever there are any */
-    uint64_t events_read, requests_read, problems[32];
-    /* Blocks of counters that are lent to the loop, and the sum of those that it gave back. */
-    struct {
-        Counters *counters;
-        int scope;
-        uint64_t turn; /* when it was lent */
-    } blocks[LENT];
-    unsigned block_n;
-    Counters given_back;
-    /* The model. */
-    uint64_t done; /* messages that it has taken up */
-    struct {
-        uint8_t kind;
-        int scope, key, put;
-        uint64_t generation;
-    } posted[1024];
-    struct {
-        bool there;
-        uint64_t generation;
-    } model[SCOPES];
-    int current[KEYS]; /* put, or NOBODY */
-    bool ever_absent[KEYS];
-    unsigned upstreams; /* messages that named servers */
-    int set;            /* what the last of them named */
-    bool revoked;       /* any identity, ever */
-} python;
-
-static int key_of(int scope, int address)
-{
-    return scope * ADDRESSES + address;
-}
-
-static int key_scope(int key)
-{
-    return key / ADDRESSES;
-}
-
-static int key_address(int key)
-{
-    return key % ADDRESSES;
-}
-
-static void model_forget(int key, uint64_t at)
-{
-    if (python.current[key] != NOBODY)
-        python.puts[python.current[key]].until = at;
-    python.current[key] = NOBODY;
-}
-
-/* key NOBODY: all of the scope. */
-static void model_revoke(int scope, int key, uint64_t at)
-{
-    for (int a = 0; a < ADDRESSES; a++) {
-        if (key == NOBODY || key == key_of(scope, a))
-            model_forget(key_of(scope, a), at);
-    }
-    for (unsigned i = 0; i < python.put_n; i++) {
-        bool meant = key == NOBODY ? key_scope(python.puts[i].key) == scope : python.puts[i].key == key;
-        if (meant && python.puts[i].since < at && python.puts[i].revoked_at > at)
-            python.puts[i].revoked_at = at;
-    }
-}
-
-/* Takes up what the loop has taken. A message counts from the moment when the loop has taken it. */
-static void model_follow(void)
-{
-    uint64_t taken = core_taken(python.loop);
-    while (python.done < taken) {
-        uint64_t at = ++python.done;
-        const typeof(python.posted[0]) *message = &python.posted[(at - 1) % 1024];
-        int scope = message->scope, key = message->key;
-        bool fresh = scope != NOBODY && python.model[scope].there && message->generation == python.model[scope].generation;
-        switch (message->kind) {
-        case VALUE(MS_ADD_SCOPE):
-            if (!python.model[scope].there)
-                python.model[scope].generation = 0;
-            python.model[scope].there = true;
-            break;
-        case VALUE(MS_REMOVE_SCOPE):
-            python.model[scope].there = false;
-            model_revoke(scope, NOBODY, at);
-            break;
-        case VALUE(MS_IDENTITY):
-            if (fresh) {
-                python.revoked |= python.current[key] != NOBODY; /* by another one */
-                model_forget(key, at);
-                python.current[key] = message->put;
-                python.puts[message->put].since = at;
-                python.puts[message->put].until = UINT64_MAX;
-            }
-            break;
-        case VALUE(MS_ABSENT):
-        case VALUE(MS_REFUSED):
-            if (fresh) {
-                model_forget(key, at);
-                python.ever_absent[key] |= message->kind == VALUE(MS_ABSENT);
-            }
-            break;
-        case VALUE(MS_REVOKE):
-            python.revoked = true;
-            if (python.model[scope].there) {
-                model_revoke(scope, key, at);
-                python.model[scope].generation = message->generation;
-            }
-            break;
-        case VALUE(MS_REVOKE_ALL):
-            python.revoked = true;
-            if (python.model[scope].there) {
-                model_revoke(scope, NOBODY, at);
-                python.model[scope].generation = message->generation;
-            }
-            break;
-        case VALUE(MS_UPSTREAMS):
-            python.upstreams++;
-            python.set = message->put;
-            break;
-        default:
-            break;
-        }
-    }
+    return UINT64_MAX;
 }
 
 static bool python_post(const Message *message, int scope, int key, int put)
@@ -209,7 +24,9 @@ static bool python_post(const Message *message, int scope, int key, int put)
     model_follow();
     if (!core_post(python.loop, message))
         return false;
-    python.posted[at % 1024] = (typeof(python.posted[0])){message->kind, scope, key, put, message->generation};
+    python.posted[at % 1024] =
+        (typeof(python.posted[0])){message->kind,     scope, key, put, message->generation, message->asked_us, message->ends_us,
+                                   scope_hits(scope)};
     trace("    python: message %lu of kind %d, scope %d, key %d, generation %lu, put %d", (unsigned long)at + 1, message->kind,
           scope, key, (unsigned long)message->generation, put);
     kernel.progress++;
@@ -223,26 +40,33 @@ static void fill_key(Message *message, int key)
     message->interface = addresses[key_address(key)].interface;
 }
 
-static void python_put(int key, uint64_t generation, uint64_t asked_us, uint64_t ttl_ms)
+/* An answer that names an instance: this one, or (NOBODY) one that never was. */
+static void python_put(int key, int number, uint64_t generation, uint64_t asked_us, uint64_t ttl_ms)
 {
     char instance[32], project[32];
     Message message = {.kind = VALUE(MS_IDENTITY), .generation = generation, .asked_us = asked_us,
                        .ends_us = asked_us + ttl_ms * 1000};
-    if (python.put_n == PUTS)
+    bool new = number == NOBODY;
+    if (new && python.put_n == PUTS)
         return;
-    unsigned number = python.put_n++;
-    int instance_length = snprintf(instance, sizeof instance, "instance-%u", number);
-    int project_length = snprintf(project, sizeof project, "project-%u", number);
+    if (new)
+        number = (int)python.put_n++;
+    struct put *put = &python.puts[number];
+    int instance_length = snprintf(instance, sizeof instance, "instance-%d", number);
+    int project_length = snprintf(project, sizeof project, "project-%d", number);
+    bool twice = new ? python.two_secrets : put->next_signature[0];
     fill_key(&message, key);
     Identity *identity = core_identity(message.address, instance, (size_t)instance_length, project, (size_t)project_length, "secret",
-                                       python.two_secrets ? "next" : "");
-    struct put *put = &python.puts[number];
-    *put = (struct put){.key = key, .ends_us = message.ends_us, .since = UINT64_MAX, .revoked_at = UINT64_MAX};
-    memcpy(put->signature, identity->data + identity->length - 66, 64);
-    if (python.two_secrets)
-        memcpy(put->next_signature, identity->next_signature, 64);
+                                       twice ? "next" : "");
+    if (new) {
+        *put = (struct put){.key = key, .since = UINT64_MAX};
+        memcpy(put->signature, identity->data + identity->length - 66, 64);
+        if (twice)
+            memcpy(put->next_signature, identity->next_signature, 64);
+    }
     message.payload = identity;
-    if (!python_post(&message, key_scope(key), key, (int)number))
+    python.last[key] = number;
+    if (!python_post(&message, key_scope(key), key, number))
         kernel_free(identity);
 }
 
@@ -270,6 +94,18 @@ static void python_revoke(int scope, int key)
     message.generation = python.scopes[scope].generation + 1;
     if (python_post(&message, scope, key, NOBODY))
         python.scopes[scope].generation++;
+}
+
+static void python_renew(int scope, uint64_t before_ms)
+{
+    Message message = {.kind = VALUE(MS_RENEW), .scope = (uint32_t)scope + 1, .ends_us = kernel.now_us + before_ms * 1000};
+    python_post(&message, scope, NOBODY, NOBODY);
+}
+
+static void python_shorten(int scope, uint64_t ttl_ms)
+{
+    Message message = {.kind = VALUE(MS_SHORTEN), .scope = (uint32_t)scope + 1, .ends_us = ttl_ms * 1000};
+    python_post(&message, scope, NOBODY, NOBODY);
 }
 
 static void python_add_scope(int scope)
@@ -396,28 +232,32 @@ static void python_answer(int key, uint64_t generation, uint64_t asked_us, enum 
         python_refused(key, generation);
         break;
     case P_SHORT:
-        python_put(key, generation, asked_us, 50);
+        python_put(key, NOBODY, generation, asked_us, 50);
         break;
     case P_EXPIRED:
-        python_put(key, generation, asked_us, 0);
+        python_put(key, NOBODY, generation, asked_us, 0);
         break;
     case P_STALE:
-        python_put(key, generation + 1, asked_us, 10000);
+        python_put(key, NOBODY, generation + 1, asked_us, 10000);
+        break;
+    case P_SAME:
+        python_put(key, python.last[key], generation, asked_us, 10000);
+        break;
+    case P_REVOKED:
+        python_revoke(key_scope(key), key);
+        python_put(key, NOBODY, python.scopes[key_scope(key)].generation, asked_us, 10000);
         break;
     default:
-        python_put(key, generation, asked_us, 10000);
+        python_put(key, NOBODY, generation, asked_us, 10000);
     }
 }
 
 static void python_miss(const Event *event)
 {
-    int scope = (int)event->scope - 1, key = NOBODY;
+    int scope = (int)event->scope - 1, key;
     if (scope < 0 || scope >= SCOPES)
         complain("a miss in scope %u, which never was", event->scope);
-    for (int a = 0; a < ADDRESSES; a++) {
-        if (memcmp(addresses[a].bytes, event->address, 16) == 0 && addresses[a].interface == event->interface)
-            key = key_of(scope, a);
-    }
+    key = key_of_address(scope, event->address, event->interface);
     if (key == NOBODY)
         complain("a miss of an address that nobody has");
     trace("    python: a miss of key %d", key);
@@ -512,6 +352,10 @@ static void python_start(LoopState *loop)
     memset(python.policies, 0, sizeof python.policies);
     memset(python.ever_absent, 0, sizeof python.ever_absent);
     memset(python.problems, 0, sizeof python.problems);
+    memset(python.changed_at, 0, sizeof python.changed_at);
+    memset(python.revoked_at, 0, sizeof python.revoked_at);
+    memset(python.scope_revoked_at, 0, sizeof python.scope_revoked_at);
+    python.renewal.scope = NOBODY;
     memset(&python.given_back, 0, sizeof python.given_back);
     python.block_n = 0;
     python.listener_n = python.question_n = python.put_n = python.upstream_n = python.upstreams = 0;
@@ -521,7 +365,7 @@ static void python_start(LoopState *loop)
     python.reads = true;
     python.events_read = python.requests_read = python.done = 0;
     for (int key = 0; key < KEYS; key++)
-        python.current[key] = NOBODY;
+        python.current[key] = python.last[key] = python.named[key] = NOBODY;
 }
 
 #endif

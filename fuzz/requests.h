@@ -76,7 +76,7 @@ static unsigned token_new(struct guest *guest, size_t length)
 {
     unsigned number = people.token_n++;
     people.tokens[number] = (struct token){.used = true, .key = guest->key, .guest = guest->serial, .wild = guest->wild,
-                                           .repeatable = length == 0, .length = length};
+                                           .repeatable = length == 0, .length = length, .made_at = python.done};
     guest->waiting[guest->waiting_n++] = (uint16_t)number;
     people.requests_made++;
     trace("    guest %u: token %u", guest->serial, number);
@@ -245,6 +245,7 @@ static void guest_asks(struct guest *guest, enum ask ask, size_t number)
         bytes_print(to, "\r\n\r\n");
         break;
     }
+    people.unrepeatable[guest->key] |= !about->repeatable || about->malformed;
 }
 
 /* More of the content that ASK_POST_SLOW announced. */
@@ -288,7 +289,7 @@ static unsigned record_new(struct server *server, int status, int framing, size_
     server_mixes(server);
     people.records[number] = (struct record){
         .server = server->serial, .request = server->request_n, .token = server->token, .key = server->key, .put = server->put,
-        .may_ask_twice = server->may_ask_twice,
+        .asked_at = server->asked_at, .may_ask_twice = server->may_ask_twice,
         .status = status, .framing = framing, .length = length, .start = server_place(server), .stop = UINT64_MAX};
     if (server->request_n == 0) {
         /* It speaks before it is asked: whether to a HEAD or a GET, nobody knows. */
@@ -393,6 +394,8 @@ static void server_answers(struct server *server, enum answer answer, size_t num
         bytes_print(to, "\r\n");
     }
     bytes_print(to, "\r\n");
+    if (server->answers == 0)
+        server->head_ends = kinds[answer].status == 404 ? server_place(server) : 0;
     if (!for_head) {
         switch (answer) {
         case ANSWER_CUT:
@@ -471,6 +474,7 @@ static void guest_says(struct guest *guest, const uint8_t *data, size_t length)
     if (!guest->wire || bytes_length(&guest->todo) > 1 << 20)
         return;
     guest->wild = true;
+    people.unrepeatable[guest->key] = true;
     for (unsigned i = 0; i < people.token_n; i++) {
         if (people.tokens[i].guest == guest->serial)
             people.tokens[i].wild = true;

@@ -46,6 +46,8 @@ enum operation {
     OP_ALL_ASK,         /* every guest asks; request */
     OP_SERVER,          /* place of a server; how that one accepts and answers from now on: see how_of */
     OP_SECRETS,         /* whether identities are signed with two from now on */
+    OP_RENEW,           /* scope, time */
+    OP_SHORTEN,         /* scope, time */
     OPERATIONS,
     OPERATIONS_ROOM = 40 /* inputs keep their meaning as long as there is room */
 };
@@ -460,6 +462,12 @@ static bool operate(struct input *input)
     }
     case OP_SECRETS:
         python.two_secrets = first & 1;
+        break;
+    case OP_RENEW:
+        python_renew(first % SCOPES, next_time_ms(input));
+        break;
+    case OP_SHORTEN:
+        python_shorten(first % SCOPES, next_time_ms(input));
         break;
     case OP_ALL_ASK:
         for (unsigned i = 0; i < people.guest_most; i++) {
