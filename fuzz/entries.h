@@ -93,7 +93,7 @@ static void renewal_check(const Entry *entry, int key)
     bool asked = entry->asked_us && loop->now_us - entry->asked_us < ASKED_US;
     if (loop->now_us >= put->ends_us)
         return;
-    if (put->used && put->used_turn < kernel.turns && soon && !asked && !loop->counters.values[VALUE(CT_EVENTS_LOST)])
+    if (put->used && put->used_turn + 1 < kernel.turns && soon && !asked && !loop->counters.values[VALUE(CT_EVENTS_LOST)])
         complain("identity %d ends, is used, and is not asked for", python.current[key]);
     if ((!soon || put->hits == scope_hits(key_scope(key))) && asked && entry->asked_us == loop->now_us &&
         entry->rechecked_us != loop->now_us && python.renewed_us != loop->now_us)

@@ -47,7 +47,7 @@ struct put {
     uint64_t lapsed_at;    /* the last that confirmed it when it had ended, or only for the past */
     uint64_t hits;         /* of its scope when it was last confirmed; UINT64_MAX: not known */
     bool used;             /* since then by a request that was made later */
-    uint64_t used_turn;    /* the first such turn */
+    uint64_t used_turn;    /* the first such turn; the renewals of a turn come before its requests */
     char signature[65], next_signature[65]; /* the latter empty: there was one secret */
 };
 
