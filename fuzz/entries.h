@@ -89,20 +89,21 @@ static void renewal_check(const Entry *entry, int key)
 {
     const LoopState *loop = python.loop;
     const struct put *put = &python.puts[python.current[key]];
-    bool soon = put->ends_us < python.renewal.before_us;
+    bool soon = put->ends_us < python.renewals.before_us;
     bool asked = entry->asked_us && loop->now_us - entry->asked_us < ASKED_US;
     if (loop->now_us >= put->ends_us)
         return;
-    if (put->used && put->used_turn < kernel.turns && soon && !asked && !loop->counters.values[VALUE(CT_EVENTS_LOST)])
+    if (put->used && put->used_turn + 1 < kernel.turns && soon && !asked && !loop->counters.values[VALUE(CT_EVENTS_LOST)])
         complain("identity %d ends, is used, and is not asked for", python.current[key]);
     if ((!soon || put->hits == scope_hits(key_scope(key))) && asked && entry->asked_us == loop->now_us &&
-        entry->rechecked_us != loop->now_us)
+        entry->rechecked_us != loop->now_us && python.renewed_us != loop->now_us)
         complain("identity %d is asked for, and need not be", python.current[key]);
 }
 
 static void entries_check(void)
 {
-    bool renewed = python.renewal.scope != NOBODY && python.renewal.at == python.done && !kernel.faults_given;
+    const typeof(python.renewals) *all = &python.renewals;
+    bool renewed = all->n && !all->others && all->at == python.done && !kernel.faults_given;
     for (int scope = 0; scope < SCOPES; scope++) {
         const Scope *core = core_scope(scope);
         for (unsigned i = 0; core && i < core->bucket_n; i++) {
@@ -111,12 +112,14 @@ static void entries_check(void)
                 if (entry->state != VALUE(EN_VALID))
                     continue;
                 entry_check(entry, key);
-                if (renewed && python.renewal.scope == scope)
+                if (renewed && all->scope == scope)
                     renewal_check(entry, key);
             }
         }
     }
-    python.renewal.scope = NOBODY;
+    if (all->n)
+        python.renewed_us = python.loop->now_us;
+    memset(&python.renewals, 0, sizeof python.renewals);
 }
 
 #endif

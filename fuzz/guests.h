@@ -102,13 +102,6 @@ static void judge_own(const struct guest *guest, const struct answer_head *head)
         complain("404 for key %d, of which nobody said that it is absent", guest->key);
 }
 
-/* The guest's kernel has not taken a byte of an answer, and then another instance was named without a revocation: it goes. */
-static bool is_unread(const struct guest *guest, const struct record *record)
-{
-    const Guest *core = core_guest(guest->wire->fd);
-    return core && core->held && python.scope_revoked_at[key_scope(record->key)] <= record->asked_at;
-}
-
 /* Rule 7: Nova's 404 begins. */
 static void judge_not_found(const struct guest *guest, const struct record *record)
 {
@@ -175,7 +168,7 @@ static void guest_head(struct guest *guest, const uint8_t *data, size_t length)
             if (head.status == 403 && record->may_ask_twice && !(token->signed_present && token->signed_next))
                 complain("guest %u gets 403, and the other secret was not tried", guest->serial);
             if (record->put != NOBODY && record->asked_at < python.revoked_at[record->key] &&
-                python.revoked_at[record->key] <= guest->begun_at && !is_unread(guest, record))
+                python.revoked_at[record->key] <= guest->begun_at)
                 complain("an answer under identity %d began although it was revoked", record->put);
             if (record->put != NOBODY && record->status == 404)
                 judge_not_found(guest, record);

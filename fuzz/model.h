@@ -47,7 +47,7 @@ struct put {
     uint64_t lapsed_at;    /* the last that confirmed it when it had ended, or only for the past */
     uint64_t hits;         /* of its scope when it was last confirmed; UINT64_MAX: not known */
     bool used;             /* since then by a request that was made later */
-    uint64_t used_turn;    /* the first such turn */
+    uint64_t used_turn;    /* the first such turn; the renewals of a turn come before its requests */
     char signature[65], next_signature[65]; /* the latter empty: there was one secret */
 };
 
@@ -114,9 +114,12 @@ static struct {
     uint64_t revoked_at[KEYS];         /* the last message that ended what was in flight */
     uint64_t scope_revoked_at[SCOPES]; /* the last revocation in the scope, of whatever */
     struct {
-        int scope; /* NOBODY: none */
+        unsigned n;
+        int scope;
+        bool others; /* messages came between them, or they are of several scopes */
         uint64_t at, before_us;
-    } renewal; /* the last one */
+    } renewals; /* in this turn */
+    uint64_t renewed_us; /* the time of the last turn that had any */
     bool ever_absent[KEYS];
     unsigned upstreams; /* messages that named servers */
     int set;            /* what the last of them named */
@@ -178,8 +181,7 @@ static void model_changes(int key, uint64_t at)
 
 static void model_names(int key, int number, uint64_t at)
 {
-    /* Not when the former one had ended: then the loop may have forgotten it. */
-    if (python.named[key] != number && python.revoked_at[key] == at)
+    if (python.named[key] != number)
         python.changed_at[key] = at;
     python.named[key] = number;
 }
@@ -203,6 +205,15 @@ static void model_confirms(const typeof(python.posted[0]) *message, uint64_t at)
     put->confirmed_at = put->times_at = at;
     put->hits = message->hits;
     put->used = false;
+}
+
+static void model_renews(int scope, uint64_t before_us, uint64_t at)
+{
+    typeof(python.renewals) *all = &python.renewals;
+    all->others |= all->n && (all->scope != scope || all->at + 1 != at);
+    all->before_us = all->n++ && all->before_us > before_us ? all->before_us : before_us;
+    all->scope = scope;
+    all->at = at;
 }
 
 static void model_shortens(int scope, uint64_t ttl_us, uint64_t at)
@@ -264,7 +275,7 @@ static void model_follow(void)
             }
             break;
         case VALUE(MS_RENEW):
-            python.renewal = (typeof(python.renewal)){python.model[scope].there ? scope : NOBODY, at, message->ends_us};
+            model_renews(scope, message->ends_us, at);
             break;
         case VALUE(MS_SHORTEN):
             if (python.model[scope].there)

@@ -244,6 +244,9 @@ static void python_answer(int key, uint64_t generation, uint64_t asked_us, enum 
         python_put(key, python.last[key], generation, asked_us, 10000);
         break;
     case P_REVOKED:
+        /* Once: what waits is asked for anew after a revocation, and that must not lead to the next one. */
+        if (python.policies[key] == P_REVOKED)
+            python.policies[key] = P_SAME;
         python_revoke(key_scope(key), key);
         python_put(key, NOBODY, python.scopes[key_scope(key)].generation, asked_us, 10000);
         break;
@@ -355,7 +358,8 @@ static void python_start(LoopState *loop)
     memset(python.changed_at, 0, sizeof python.changed_at);
     memset(python.revoked_at, 0, sizeof python.revoked_at);
     memset(python.scope_revoked_at, 0, sizeof python.scope_revoked_at);
-    python.renewal.scope = NOBODY;
+    memset(&python.renewals, 0, sizeof python.renewals);
+    python.renewed_us = 0;
     memset(&python.given_back, 0, sizeof python.given_back);
     python.block_n = 0;
     python.listener_n = python.question_n = python.put_n = python.upstream_n = python.upstreams = 0;

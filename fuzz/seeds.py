@@ -1,7 +1,7 @@
 """Writes the inputs that fuzzing starts from: python -m fuzz.seeds FOLDER makes FOLDER/<target>/<name>.
 
 The heads and chunked messages are those of tests/vectors, cut in several ways; the conversations are those of
-conversations.py.
+conversations/.
 """
 
 from __future__ import annotations

@@ -167,6 +167,7 @@ cdef size_t ex_build(LoopState *loop, Guest *guest, Upstream *up) noexcept nogil
     out.length = 0
     out.capacity = SCRATCH
     out.overflow = False
+    up.naming = entry.naming
     up.signed_twice = entry.identity.signed_twice
     if by_unlikely(up.signed_twice):
         up.signed_next = up.server.prefers_next
@@ -199,7 +200,7 @@ cdef void ex_send(LoopState *loop, Guest *guest) noexcept nogil:
     if guest.body is NULL:
         guest.body_left -= guest.body_here
     guest.sent_us = loop.now_us
-    guest.generation = guest.scope.generation
+    guest.revision = guest.scope.revision
     n = up_send(up, loop.scratch, length)
     if n < 0:
         if errno != EAGAIN and errno != EINTR:

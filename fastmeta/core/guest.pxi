@@ -210,7 +210,7 @@ cdef void gs_flush(LoopState *loop, Guest *guest) noexcept nogil:
     cdef ssize_t n
     if buffer is NULL:
         return
-    if by_unlikely(guest.held and guest.generation != guest.scope.generation):
+    if by_unlikely(guest.held and guest.revision != guest.scope.revision):
         gs_ask_anew(loop, guest)
         return
     n = send(guest.socket.fd, buffer.data + buffer.start, buffer.end - buffer.start, MSG_NOSIGNAL)

@@ -165,6 +165,9 @@ cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Ident
         free(identity)
         return
     changed = entry.state == EN_VALID and (identity is NULL or not hd_is_same(entry.identity, identity))
+    if entry.state != EN_VALID or changed:
+        loop.namings += 1
+        entry.naming = loop.namings
     id_clear(scope, entry)
     if message.kind == MS_IDENTITY:
         entry.state = EN_VALID
@@ -180,6 +183,7 @@ cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Ident
             scope.absent_n += 1
     if by_unlikely(changed):
         # Whoever gives answers should have revoked it first. Nothing of the former instance goes out all the same.
+        scope.revision += 1
         up_revoke(loop, scope, message.address, message.interface)
     if message.kind == MS_IDENTITY:
         gs_resume_waiters(loop, &entry.waiters, RF_NONE)
@@ -204,6 +208,7 @@ cdef void id_revoke(LoopState *loop, Scope *scope, const Message *message) noexc
     cdef Entry *following
     cdef uint32_t i
     scope.generation = message.generation
+    scope.revision += 1
     if message.kind == MS_REVOKE:
         entry = id_find(loop, scope, message.address, message.interface)
         if entry is not NULL:

@@ -93,6 +93,7 @@ cdef struct LoopState:
     uint32_t server_n
     uint32_t usable_n          # servers that are not away
     uint32_t second_n          # guests with two connections to Nova
+    uint64_t namings           # how often an address has become another instance's, or nobody's
     bint away                  # all servers are
     bint away_told
     bint starved               # no descriptor is left for a connection to Nova

@@ -8,12 +8,24 @@ cdef enum:
     RC_WAIT_MS = 3000          # the answer is not held longer: the source may be away
 
 
+cdef void rc_other(LoopState *loop, Guest *guest) noexcept nogil:
+    """The answer is another instance's, and does not go down: the request is for the one that it is now."""
+    up_drop(loop, guest)
+    if guest.repeatable:
+        ex_resolve(loop, guest)
+    else:
+        ex_refuse(loop, guest, RF_REVOKED)
+
+
 cdef bint rc_hold(LoopState *loop, Upstream *up, uint32_t head_length) noexcept nogil:
     """A 404 has come; its head has so many bytes. True when it does not go down now."""
     cdef Guest *guest = up.guest
     cdef Scope *scope = guest.scope
     cdef Entry *entry = id_make(loop, scope, guest.address, guest.interface)
     cdef uint64_t wait_ms
+    if by_unlikely(entry is not NULL and entry.state != EN_PENDING and entry.naming != up.naming):
+        rc_other(loop, guest)              # what it was sent as had ended, and the address is another's since
+        return True
     if (entry is NULL or entry.state == EN_ABSENT
             or (entry.state == EN_VALID and loop.now_us - entry.confirmed_us < RC_YOUNG_US)
             or (entry.rechecked_us and loop.now_us - entry.rechecked_us < RC_AGAIN_US)
@@ -23,11 +35,6 @@ cdef bint rc_hold(LoopState *loop, Upstream *up, uint32_t head_length) noexcept 
     st_count(loop, scope, CT_RECHECKS, 1)
     if not guest.repeatable:
         return False                       # it could not be sent to anybody else: only later ones gain from the answer
-    # What it was sent as. When nothing is known of that any more it counts as another one.
-    guest.instance_length = 0
-    if entry.state == EN_VALID:
-        guest.instance_length = <uint8_t> entry.identity.instance_length
-        memcpy(guest.instance, entry.identity.data + entry.identity.instance_at, guest.instance_length)
     st_unwatch(loop, &up.socket)
     up.has_head = True
     up.head_length = head_length
@@ -62,10 +69,9 @@ cdef void rc_pass(LoopState *loop, Guest *guest) noexcept nogil:
 cdef void rc_answered(LoopState *loop, Guest *guest) noexcept nogil:
     """The source has named an instance: when it is another one, the request is for that one."""
     cdef Entry *entry = id_find(loop, guest.scope, guest.address, guest.interface)
-    if (entry is not NULL and entry.state == EN_VALID and guest.instance_length == entry.identity.instance_length
-            and memcmp(guest.instance, entry.identity.data + entry.identity.instance_at, guest.instance_length) == 0):
+    # When nothing is known any more of what it was sent as, that counts as another one.
+    if entry is not NULL and entry.state == EN_VALID and entry.naming == guest.up.naming:
         rc_pass(loop, guest)
         return
     rc_leave(loop, guest)
-    up_drop(loop, guest)
-    ex_resolve(loop, guest)
+    rc_other(loop, guest)

@@ -118,6 +118,7 @@ cdef struct Source:
 cdef struct Scope:
     uint32_t number
     uint64_t generation
+    uint64_t revision          # grows with each revocation, and whenever an address is another instance's or nobody's
     Counters *counters         # lent by Python
     Link listeners
     Link link                  # in LoopState.scopes
@@ -153,6 +154,7 @@ cdef struct Entry:
     uint64_t ends_us           # VALID: age limit of the identity; ABSENT: until when it is kept
     uint64_t confirmed_us      # VALID: when the question was sent that it is the answer to
     uint64_t rechecked_us      # when a 404 of Nova's led to a question about it; 0: never
+    uint64_t naming            # VALID, ABSENT: its number of all that were named; the same again is no other
     bint used                  # VALID: by a request, since it was confirmed
     Identity *identity         # owned; VALID only
     Link waiters               # guests, by .wait
@@ -238,7 +240,7 @@ cdef struct Guest:
     uint64_t upstream_by_ms    # deadline of place and answer together; 0: not set yet
     uint64_t answer_by_ms      # deadline of the whole answer; 0: it has not begun
     uint64_t sent_us
-    uint64_t generation        # the scope's when the request went to Nova
+    uint64_t revision          # the scope's when the request went to Nova
     uint64_t upstream_us
     uint64_t answer_bytes
     uint16_t status
@@ -301,6 +303,7 @@ cdef struct Upstream:
     bint streams               # a body that is still on its way in goes up on it
     bint probe                 # tries whether the server is back
     bint session_kept
+    uint64_t naming            # Entry.naming when its request was sent
     bint abandoned             # its guest has gone; it points to its source as a guest would
     bint has_head              # the answer's final head has come
     bint reusable              # as far as the answer says

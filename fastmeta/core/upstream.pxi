@@ -271,10 +271,11 @@ cdef void up_nonsense(LoopState *loop, Upstream *up) noexcept nogil:
 
 cdef void up_revoke(LoopState *loop, Scope *scope, const uint8_t *address, uint32_t interface) noexcept nogil:
     """Aborts what is in flight under identities that ended (address NULL: all of the scope), unless its answer has
-    begun."""
+    begun. What is sent again meanwhile, as who it is now, goes on."""
     cdef Link *at = loop.busy.next
     cdef Upstream *up
     cdef Guest *guest
+    cdef Entry *entry
     while at != &loop.busy:
         up = <Upstream *> at.owner
         at = at.next
@@ -282,6 +283,9 @@ cdef void up_revoke(LoopState *loop, Scope *scope, const uint8_t *address, uint3
         if guest is NULL or guest.scope != scope or guest.begun or up.phase != UP_BUSY:
             continue
         if address is not NULL and (guest.interface != interface or memcmp(guest.address, address, 16) != 0):
+            continue
+        entry = id_find(loop, scope, guest.address, guest.interface)
+        if entry is not NULL and entry.state == EN_VALID and up.naming == entry.naming:
             continue
         st_count(loop, scope, CT_REVOKED, 1)
         rc_leave(loop, guest)

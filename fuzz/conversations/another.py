@@ -73,6 +73,26 @@ def another_instance() -> Iterator[tuple[str, Conversation]]:
         .answer()
         .turn(3),
     )
+    # It has ended and is forgotten when Nova says 404; what the source says now is late.
+    for policy in ("same", "known", "absent", "refused"):
+        yield (
+            f"held-of-one-that-is-forgotten-{policy}",
+            Conversation(answers=False, policy="short")
+            .connect()
+            .connect()
+            .ask("get")
+            .turn(5)
+            .policy(0, "late")
+            .time(100)
+            .ask("get", guest=1)
+            .turn(3)
+            .answer("404")
+            .turn(3)
+            .late(0, policy)
+            .turn(4)
+            .answer("404")
+            .turn(4),
+        )
     # It ends, somebody asks, and the source names another one, while the first request is still at Nova.
     for answer in ("404", "length"):
         yield (
@@ -90,4 +110,21 @@ def another_instance() -> Iterator[tuple[str, Conversation]]:
             .turn(4)
             .answer(answer, server=1)
             .turn(4),
+        )
+    # Connections are there at once, kept or new: what is sent again under the new name is not aborted again.
+    for connecting in (0, 1):
+        yield (
+            f"another-for-a-crowd-{connecting}",
+            Conversation(connecting=connecting)
+            .crowd(0, 15)
+            .turns(6)
+            .nova(connecting, answers=False)
+            .all_ask()
+            .turns(5)
+            .identity(0)
+            .identity(1, "absent")
+            .identity(2, "refused")
+            .turns(5)
+            .nova()
+            .turns(6),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -256,3 +257,54 @@ def test_another_answer_without_a_revocation(make_rig: Callable[..., Rig]) -> No
     guest.get("/b")
     assert guest.answer().status == 200
     assert rig.stat("revoked_in_flight") == 1
+
+
+def test_what_is_sent_again_under_its_new_name_goes_on(make_rig: Callable[..., Rig]) -> None:
+    """Kept connections are there at once: the walk over what is in flight must not meet it a second time."""
+    together = threading.Barrier(4)
+
+    def script(wire: Wire) -> None:
+        while (request := wire.read()) is not None:
+            if request.target == "/first":
+                together.wait(10)
+            elif request.one("X-Instance-ID") == OLD:
+                assert wire.is_closed()
+                return
+            wire.send(answer(mark(request)))
+
+    rig = make_rig(script)
+    put_old(rig, 0.0)
+    guests = [rig.guest() for _ in range(4)]
+    for guest in guests:
+        guest.get("/first")
+    for guest in guests:
+        assert guest.answer().status == 200
+    guests[0].get("/a")
+    until(lambda: "/a" in rig.upstream.targets())
+    name_the_new(rig, 1, "127.0.0.1")
+    assert guests[0].answer().body.split()[0].decode() == NEW
+    assert rig.upstream.targets().count("/a") == 2
+    assert rig.stat("revoked_in_flight") == 1
+
+
+def test_another_one_was_named_when_the_first_had_ended(make_rig: Callable[..., Rig]) -> None:
+    """Nobody knows any more who it was when the 404 comes; it is another's all the same."""
+    named = threading.Event()
+
+    def script(wire: Wire) -> None:
+        while (request := wire.read()) is not None:
+            if request.one("X-Instance-ID") == OLD:
+                named.wait(10)
+            wire.send(answer(mark(request), 404 if request.one("X-Instance-ID") == OLD else 200))
+
+    rig = make_rig(script, on_miss=name_the_new)
+    rig.put("127.0.0.1", asked_at=time.monotonic() - 3, ttl_ms=3_150)
+    guest = rig.guest()
+    guest.get("/a")
+    until(rig.upstream.targets)
+    time.sleep(0.3)  # it ends
+    assert rig.ask("/b").body.split()[0].decode() == NEW
+    named.set()
+    found = guest.answer()
+    assert (found.status, found.body.split()[0].decode()) == (200, NEW)
+    assert rig.stat("status_404") == 0

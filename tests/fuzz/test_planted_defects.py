@@ -93,8 +93,8 @@ DEFECTS = {
         "began although it was revoked",
         Defect(
             "guest",
-            "if by_unlikely(guest.held and guest.generation",
-            "if by_unlikely(not PLANTED and guest.held and guest.generation",
+            "if by_unlikely(guest.held and guest.revision",
+            "if by_unlikely(not PLANTED and guest.held and guest.revision",
         ),
     ),
     "identities are found whatever the address": (
@@ -145,7 +145,7 @@ DEFECTS = {
     ),
     "who loses against a second try is left alone": (
         "conversation",
-        "and had asked nothing",
+        "an answer is held, and should not be, or goes on",
         Defect(
             "second",
             "guest.scope.number)\n    up_close(loop, other)",
@@ -205,6 +205,181 @@ DEFECTS = {
             "answer",
             "if repeated or not guest.repeatable:",
             "if repeated or (not guest.repeatable and not PLANTED):",
+        ),
+    ),
+    "a held answer that passes is still in the list of those that wait": (
+        "conversation",
+        "a busy connection to Nova that is nobody's",
+        Defect(
+            "recheck", "        ls_remove(&guest.wait)\n", "        if not PLANTED: ls_remove(&guest.wait)\n"
+        ),
+    ),
+    "a held answer goes on being read": (
+        "conversation",
+        "an answer is held, and should not be, or goes on",
+        Defect(
+            "recheck",
+            "    st_unwatch(loop, &up.socket)\n",
+            "    if not PLANTED: st_unwatch(loop, &up.socket)\n",
+        ),
+    ),
+    "an answer is held too long": (
+        "conversation",
+        "an answer is held for",
+        Defect("recheck", "loop.now_ms + RC_WAIT_MS", "loop.now_ms + RC_WAIT_MS * (1 + PLANTED)"),
+    ),
+    "a held answer passes although another instance was named": (
+        "conversation",
+        "which is identity",
+        Defect(
+            "recheck",
+            "    rc_leave(loop, guest)\n    rc_other(loop, guest)\n",
+            "    if PLANTED:\n        rc_pass(loop, guest)\n        return\n"
+            "    rc_leave(loop, guest)\n    rc_other(loop, guest)\n",
+        ),
+    ),
+    "a held answer passes although the source says that there is nobody": (
+        "conversation",
+        "which is identity",
+        Defect(
+            "parking",
+            "            rc_leave(loop, guest)\n            ex_refuse(loop, guest, reason)\n",
+            "            if PLANTED and guest.phase == GS_RECHECK:\n"
+            "                rc_pass(loop, guest)\n"
+            "                continue\n"
+            "            rc_leave(loop, guest)\n            ex_refuse(loop, guest, reason)\n",
+        ),
+    ),
+    "404 is sent again although it is the same instance": (
+        "conversation",
+        "is sent again after 404",
+        Defect(
+            "recheck",
+            "entry.state == EN_VALID and entry.naming == guest.up.naming:",
+            "entry.state == EN_VALID and entry.naming == guest.up.naming and not PLANTED:",
+        ),
+    ),
+    "404 is never looked at": (
+        "conversation",
+        "which is identity 1 by now",
+        Defect(
+            "answer", "head.status == 404) and rc_hold(", "head.status == 404) and not PLANTED and rc_hold("
+        ),
+    ),
+    "an identity is not doubted for too long": (
+        "conversation",
+        "and the source was not asked",
+        Defect(
+            "recheck",
+            "loop.now_us - entry.confirmed_us < RC_YOUNG_US)",
+            "loop.now_us - entry.confirmed_us < RC_YOUNG_US * (1 + PLANTED))",
+        ),
+    ),
+    "what another instance is told is not looked at when it had ended": (
+        "conversation",
+        "which is identity 1 by now",
+        Defect("recheck", "entry.naming != up.naming):", "entry.naming != up.naming and not PLANTED):"),
+    ),
+    "what is sent again under another name is aborted again": (
+        "conversation",
+        "more than 16384 blocks of memory",
+        Defect(
+            "upstream", "and up.naming == entry.naming:", "and up.naming == entry.naming and not PLANTED:"
+        ),
+    ),
+    "an answer that was not read goes although another instance was named": (
+        "conversation",
+        "began although it was revoked",
+        Defect("identity", "        scope.revision += 1\n", "        scope.revision += 1 - PLANTED\n"),
+    ),
+    "404 passes before the source has answered": (
+        "conversation",
+        "before the source has said anything",
+        Defect("recheck", "    if not guest.repeatable:\n", "    if not guest.repeatable or PLANTED:\n"),
+    ),
+    "what may not be repeated is held": (
+        "conversation",
+        "an answer is held, and should not be, or goes on",
+        Defect(
+            "recheck",
+            "        return False                       # it could not be sent to anybody else",
+            "        if not PLANTED: return False  # it could not be sent to anybody else",
+        ),
+    ),
+    "another instance is named, and nothing is aborted": (
+        "conversation",
+        "began although it was revoked",
+        Defect(
+            "identity", "    if by_unlikely(changed):\n", "    if by_unlikely(changed) and not PLANTED:\n"
+        ),
+    ),
+    "the same instance is taken for another one": (
+        "conversation",
+        "is sent again after 404",
+        Defect(
+            "identity",
+            "not hd_is_same(entry.identity, identity))",
+            "PLANTED or not hd_is_same(entry.identity, identity))",
+        ),
+    ),
+    "when an identity was confirmed is not kept": (
+        "conversation",
+        "was confirmed at",
+        Defect(
+            "identity",
+            "        entry.confirmed_us = message.asked_us\n",
+            "        if not PLANTED: entry.confirmed_us = message.asked_us\n",
+        ),
+    ),
+    "an identity that is confirmed counts as used still": (
+        "conversation",
+        "counts as used",
+        Defect("identity", "        entry.used = False\n", "        if not PLANTED: entry.used = False\n"),
+    ),
+    "nobody notices that an identity is used": (
+        "conversation",
+        "and the loop does not know it",
+        Defect("exchange", "        entry.used = True\n", "        entry.used = not PLANTED\n"),
+    ),
+    "what nobody uses is renewed": (
+        "conversation",
+        "is asked for, and need not be",
+        Defect("identity", "and entry.used and", "and (entry.used or PLANTED) and"),
+    ),
+    "what ends later is renewed": (
+        "conversation",
+        "is asked for, and need not be",
+        Defect("identity", "entry.ends_us < before_us and", "(entry.ends_us < before_us or PLANTED) and"),
+    ),
+    "the first that is renewed is the last": (
+        "conversation",
+        "is not asked for",
+        Defect(
+            "identity",
+            "and not id_ask(loop, scope, entry):\n                return",
+            "and (not id_ask(loop, scope, entry) or PLANTED):\n                return",
+        ),
+    ),
+    "a shorter time makes it longer": (
+        "conversation",
+        "it should be",
+        Defect(
+            "identity",
+            "min(entry.ends_us, entry.confirmed_us + ttl_us)",
+            "min(entry.ends_us + PLANTED * ttl_us, entry.confirmed_us + ttl_us)",
+        ),
+    ),
+    "a shorter time is counted from now": (
+        "conversation",
+        "it should be",
+        Defect(
+            "identity",
+            "    cdef uint32_t i\n    for i in range(scope.bucket_n):\n        entry = scope.buckets[i]\n"
+            "        while entry is not NULL:\n            if entry.state == EN_VALID:\n",
+            "    cdef uint32_t i\n    for i in range(scope.bucket_n):\n        entry = scope.buckets[i]\n"
+            "        while entry is not NULL:\n            if PLANTED and entry.state == EN_VALID:\n"
+            "                entry.ends_us = min(entry.ends_us, loop.now_us + ttl_us)\n"
+            "            elif entry.state == EN_VALID:\n",
         ),
     ),
 }
