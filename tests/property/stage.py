@@ -310,10 +310,8 @@ class Stage:
             waiting, parked, busy, holding = self.state()
             if moved or waiting != parked + busy or busy != holding:
                 quiet = 0
-            elif busy == 0:
-                break
             else:
-                # Nova may not have seen yet that a request was given up.
+                # Figures of the core are read one by one, and Nova may not have seen that a request was given up.
                 quiet += 1
                 time.sleep(0.002)
         with self.lock:
@@ -339,7 +337,10 @@ class Stage:
         moved = False
 
         async def body() -> None:
+            # Until nobody in it has anything to do but wait.
             for _ in range(4):
+                await asyncio.sleep(0)
+            while self.loop._ready:  # type: ignore[attr-defined]
                 await asyncio.sleep(0)
 
         self.fence += 1
