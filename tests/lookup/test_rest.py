@@ -705,14 +705,20 @@ class TestTime:
         async def test(cloud: Cloud, source: RestSource) -> None:
             await ask(source)
             cloud.neutron.fault = hang
-            errors = await asyncio.gather(*(failure_of(ask(source)) for _ in range(40)))
+            hung = [asyncio.ensure_future(failure_of(ask(source))) for _ in range(neutron_rest.THREADS)]
+            await until(lambda: len(source._started._running) == neutron_rest.THREADS)
+            source._lookup_timeout = lambda: 0.2  # so that no thread is free before these give up
+            errors = await asyncio.gather(*(failure_of(ask(source)) for _ in range(24)))
+            assert {str(error) for error in errors} == {
+                "Neutron's API (all 16 threads wait for it) does not answer in time (lookup_timeout)"
+            }
             assert len(threads()) == neutron_rest.THREADS
-            assert len({str(error) for error in errors}) == 2
-            assert any("all 16 threads wait" in str(error) for error in errors)
+            await asyncio.gather(*hung)
+            source._lookup_timeout = lambda: 3.0
             cloud.neutron.fault = None
             assert await asked(source) == ["instance-1"]
 
-        run(tmp_path, test, lookup_timeout=0.6)
+        run(tmp_path, test, lookup_timeout=2.0)
 
     def test_a_question_that_is_cancelled_leaves_no_harm(self, tmp_path: Path) -> None:
         async def test(cloud: Cloud, source: RestSource) -> None:
