@@ -38,7 +38,19 @@ from .cloud import (
     trickle_body,
     trickle_head,
 )
-from .ports import BLUE, GREEN, RED, interface, link_local, network, port, questions, router, whose
+from .ports import (
+    BLUE,
+    GREEN,
+    OTHER_ROUTER,
+    RED,
+    interface,
+    link_local,
+    network,
+    port,
+    questions,
+    router,
+    whose,
+)
 from .rigs import rest_source
 
 GUEST = port(1, "10.0.0.5", "2001:db8::5")
@@ -117,6 +129,25 @@ class TestCalls:
             assert all(call.values("network_id") or call.values("device_id") for call in cloud.calls)
 
         run(tmp_path, test, [GUEST])
+
+    def test_a_server_that_does_not_filter(self, tmp_path: Path) -> None:
+        """What it was not asked for counts for nothing: another router's port, and what a tenant may write."""
+        ports = [
+            port(1, "10.0.0.5", network=GREEN),
+            port(2, "10.0.0.5", network=BLUE),
+            interface(20, GREEN),
+            interface(21, BLUE, OTHER_ROUTER),
+            interface(22, RED, device_owner="compute:nova"),
+        ]
+
+        async def test(cloud: Cloud, source: RestSource) -> None:
+            cloud.neutron.fault = says(200, {"ports": ports})
+            assert await asked(source, scope=router()) == ["instance-1"]
+            answer = await ask(source, scope=router())
+            assert answer.networks == {GREEN}
+            assert dict(answer.links) == {"fa:16:3e:00:00:14": {GREEN}}
+
+        run(tmp_path, test)
 
     def test_every_question_is_confined(self, tmp_path: Path) -> None:
         """Whatever leads there: without a network or router no question leaves."""
