@@ -268,6 +268,22 @@ class TestPages:
 
         run(tmp_path, test, [GUEST, *(interface(20 + n, uuid) for n, uuid in enumerate((BLUE, GREEN, RED)))])
 
+    def test_a_full_page_without_a_link_is_not_the_last(self, tmp_path: Path) -> None:
+        """A double may be on the next one. (Neutron gives no links where native paging is off.)"""
+
+        def page(request: Request) -> None:
+            marker = request.values("marker")
+            request.say(
+                200, {"ports": [port(77, "10.0.0.5")] if marker else [port(n) for n in range(100, 1100)]}
+            )
+
+        async def test(cloud: Cloud, source: RestSource) -> None:
+            cloud.neutron.fault = page
+            assert await asked(source) == ["instance-77"]
+            assert len(cloud.calls) == 2
+
+        run(tmp_path, test)
+
     def test_the_same_port_on_two_pages_is_one(self, tmp_path: Path) -> None:
         def page(request: Request) -> None:
             last = bool(request.values("marker"))
