@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from keystoneauth1 import loading
 from oslo_config import cfg
+from oslo_log import versionutils
 
 from fastmeta.conf.neutron import ADAPTER_OPTS, AUTH_OPTS, SESSION_OPTS
 from fastmeta.conf.settings import Settings, load
@@ -102,8 +103,11 @@ class TestNames:
 
 
 class TestOldNames:
-    def test_still_work(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_still_work(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Those of the first metadata agents, with Keystone's URL of their time, which finds version 3."""
+        monkeypatch.setattr(versionutils, "_deprecated_messages_sent", {})  # each is said once in a process
         with Cloud([GUEST]) as cloud:
             conf = old_style(
                 tmp_path,
