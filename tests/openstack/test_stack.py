@@ -53,8 +53,8 @@ def test_what_is_not_ours_is_not_ended(tmp_path: Path) -> None:
             mine.start()
             file = tmp_path / "mine.pid"
             written = json.loads(file.read_text())
-            # Not its own: the two may have begun in the same tick of the clock.
-            file.write_text(json.dumps({**written, "pid": stranger.pid, "started": written["started"] - 1}))
+            # Its own would not do: the two may have begun in the same tick of the clock.
+            file.write_text(json.dumps({**written, "pid": stranger.pid, "started": 1}))
             assert not mine.running
             mine.stop()
             assert stranger.poll() is None
