@@ -93,7 +93,7 @@ class Process:
     def kill(self) -> None:
         """Ends it and everything of its session at once (SIGKILL), and waits until it is gone."""
         end = time.monotonic() + STOP_TIMEOUT
-        while members := self._members():
+        while members := self.members():
             for pid in members:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -104,16 +104,16 @@ class Process:
 
     def freeze(self) -> None:
         """Stops all of its session in place (SIGSTOP): connections are accepted by the kernel and never answered."""
-        for pid in self._members():
+        for pid in self.members():
             os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        for pid in self._members():
+        for pid in self.members():
             os.kill(pid, signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
         """Of all that is in its session now."""
-        ticks = sum(found.ticks for pid in self._members() if (found := _stat(pid)))
+        ticks = sum(found.ticks for pid in self.members() if (found := _stat(pid)))
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def output(self) -> str:
@@ -135,7 +135,7 @@ class Process:
             return 0, 0
         return (found["pid"], found["started"]) if found["boot"] == _boot() else (0, 0)
 
-    def _members(self) -> list[int]:
+    def members(self) -> list[int]:
         """Whatever lives in its session. The kernel gives the number of a session that still has members to nobody
         else; one that leads it but began at another moment shows that it was given."""
         leader, started = self._read()
