@@ -160,6 +160,8 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, functools.partial(self._stop, number))
         loop.add_signal_handler(signal.SIGHUP, reload)
+        # cmd.main holds it back until now. No thread has been started yet that could have inherited that.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         # Operators send these to OpenStack services for a report; their default action would end us.
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             loop.add_signal_handler(number, self._ignore, number)

@@ -1,8 +1,12 @@
-"""The entry point ``fastmeta``: finds the command and calls it."""
+"""The entry point ``fastmeta``: finds the command and calls it.
+
+Imports nothing that takes time: until the agent holds SIGHUP back, one ends the process (signal(7)).
+"""
 
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -35,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"fastmeta: {name!a} is not a command; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    if name == "agent":
+        # One that comes now waits until there is a handler (Agent.run lets it through), and is carried out then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         status: int = _module(name).main(arguments[1:])
     except FastmetaError as error:

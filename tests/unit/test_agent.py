@@ -295,21 +295,51 @@ def test_hangup_is_told_to_systemd(start: Start) -> None:
 def test_hangup_while_it_starts(start: Start) -> None:
     """The reload follows when it is ready, which is said once before."""
     agent = start(wait=False)
-    agent.until_logged("fastmeta agent")  # a signal before there is a handler ends any process
-    end = time.monotonic() + 10
-    while not _handles(agent.process.pid, signal.SIGHUP):
-        assert time.monotonic() < end
+    agent.until_logged("fastmeta agent")
+    _until_safe(agent.process, signal.SIGHUP, "SigCgt")
     agent.process.send_signal(signal.SIGHUP)
     told = [agent.notified().splitlines()[0] for _ in range(3)]
     assert told == ["READY=1", "RELOADING=1", "READY=1"]
     assert agent.stop() == 0
 
 
-def _handles(pid: int, number: signal.Signals) -> bool:
-    """Whether this process has a handler for the signal: SigCgt in /proc/<pid>/status."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught, 16) >> (number - 1) & 1)
+def test_hangup_early_in_the_start(start: Start) -> None:
+    """Before there is a log: it waits, and no thread holds it back later."""
+    agent = start(wait=False)
+    _until_safe(agent.process, signal.SIGHUP, "SigBlk")
+    assert agent.log.read_text() == ""
+    agent.process.send_signal(signal.SIGHUP)
+    told = [agent.notified().splitlines()[0] for _ in range(3)]
+    assert told == ["READY=1", "RELOADING=1", "READY=1"]
+    for thread in os.listdir(f"/proc/{agent.process.pid}/task"):
+        assert not _has_signal(f"{agent.process.pid}/task/{thread}", signal.SIGHUP, "SigBlk")
+    assert agent.stop() == 0
+
+
+def test_nothing_slow_is_imported_before_hangup_is_held_back() -> None:
+    script = "import sys, fastmeta.cmd.main; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    )
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert imported.isdisjoint({"asyncio", "logging", "oslo_config", "oslo_log", "subprocess", "socket"})
+    ours = {name for name in done.stdout.split() if name.partition(".")[0] == "fastmeta"}
+    assert ours == {"fastmeta", "fastmeta.cmd", "fastmeta.cmd.main", "fastmeta.exceptions"}
+
+
+def _until_safe(process: subprocess.Popen[bytes], number: signal.Signals, field: str) -> None:
+    """Waits until the signal is caught (SigCgt), or blocked (SigBlk)."""
+    end = time.monotonic() + 10
+    while not _has_signal(str(process.pid), number, field):
+        assert process.poll() is None
+        assert time.monotonic() < end
+
+
+def _has_signal(task: str, number: signal.Signals, field: str) -> bool:
+    """Whether the signal is in this set of /proc/<task>/status (proc_pid_status(5))."""
+    status = Path(f"/proc/{task}/status").read_text()
+    (shown,) = (line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:"))
+    return bool(int(shown, 16) >> (number - 1) & 1)
 
 
 def test_empty_secret_is_taken_with_a_warning(start: Start) -> None:
