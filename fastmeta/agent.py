@@ -191,13 +191,16 @@ class Agent:
             return
         # Of Type=notify-reload systemd wants to know the time, too (sd_notify(3)).
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        failure = ""
         try:
             if reloader.reload():
                 self._say_doubts()
         except CoreError as error:
-            LOG.critical("reload: the core does not take it: %s", error)
+            failure = str(error)
         finally:
             notify("READY=1", _status(listeners, resolver))
+        if failure:  # (outside of except, where oslo.log would say it twice)
+            LOG.critical("reload: the core does not take it: %s", failure)
 
     def _say_doubts(self) -> None:
         for doubt in self._configuration.doubts:

@@ -124,12 +124,13 @@ class FolderWatcher:
     def _attach_again(self, targets: list[_Target]) -> None:
         """After a folder has gone or come: tells those concerned, whatever they can see now."""
         for target in targets:
+            reason = None
             try:
                 self._attach(target)
             except OSError as error:
-                LOG.error(
-                    "%s cannot be watched any more: %s; restart when mended", target.path, error.strerror
-                )
+                reason = error.strerror
+            if reason is not None:  # (outside of except, where oslo.log would say it twice)
+                LOG.error("%s cannot be watched any more: %s; restart when mended", target.path, reason)
             target.on_seen(Seen.ANEW, "")
 
     def _drop_if_unused(self, watch: int) -> None:

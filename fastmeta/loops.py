@@ -100,11 +100,14 @@ class Loops:
     def stop(self, drain_ms: int = 0) -> None:
         """Asks all of them to end."""
         for loop in self._loops:
+            failure = ""
             try:
                 loop.stop(drain_ms)
             except CoreError as error:
                 # The others must hear of it, too; who waits for the threads sees that one does not end.
-                LOG.error("a loop cannot be told to end: %s", error)
+                failure = str(error)
+            if failure:  # (outside of except, where oslo.log would say it twice)
+                LOG.error("a loop cannot be told to end: %s", failure)
 
     def filenos(self) -> list[int]:
         """Descriptors, one of which is readable when events() has something to give."""

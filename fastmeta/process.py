@@ -30,10 +30,13 @@ def raise_descriptor_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return soft
+    refused = ""
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:
-        LOG.warning("the limit of descriptors stays at %d: %s", soft, error)
+        refused = str(error)
+    if refused:  # (outside of except, where oslo.log would say it twice)
+        LOG.warning("the limit of descriptors stays at %d: %s", soft, refused)
         return soft
     return hard
 

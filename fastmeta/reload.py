@@ -46,14 +46,17 @@ class Reloader:
         self._core_settings = core_settings
 
     def reload(self) -> bool:
-        """Says in the log what came of it; whether anything is taken up. Raises CoreError when the core takes no
-        messages."""
+        """Says in the log what came of it; whether the files could be used (although perhaps nothing in them is new).
+        Raises CoreError when the core takes no messages."""
+        refused = ""
         try:
             changes = self._configuration.read_again()
             # Certificates that cannot be used show only now.
             prepared = self._upstreams.prepare(changes.settings)
         except FastmetaError as error:
-            LOG.error("reload: nothing is taken up, what was read before stays in force: %s", error)
+            refused = str(error)
+        if refused:  # (outside of except, where oslo.log would say it twice)
+            LOG.error("reload: nothing is taken up, what was read before stays in force: %s", refused)
             return False
         self._configuration.take_up(changes)
         self._apply(changes.before, changes.settings, prepared)
@@ -63,7 +66,7 @@ class Reloader:
                 ", ".join(changes.needs_restart),
             )
         LOG.info("reload: taken up: %s", ", ".join(changes.taken_up) or "nothing, all is as it was")
-        return bool(changes.taken_up)
+        return True
 
     def _apply(self, before: Settings, settings: Settings, prepared: Prepared) -> None:
         if (settings.core, len(settings.upstreams)) != (before.core, len(before.upstreams)):

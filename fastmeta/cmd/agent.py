@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging as python_logging
+import sys
 
 from oslo_log import log as logging
 
@@ -44,8 +46,16 @@ def main(argv: list[str]) -> int:
     except FastmetaError as error:
         failure = error
     if failure is not None:
-        # The log may be all that an operator sees of a service. (Outside of except, where oslo.log would say
-        # it twice.)
-        LOG.critical("%s", failure)
+        # A log elsewhere may be all that an operator sees of a service; where standard error is, cmd.main says it.
+        # (Outside of except, where oslo.log would say it twice.)
+        if _logs_elsewhere():
+            LOG.critical("%s", failure)
         raise failure
     return 0
+
+
+def _logs_elsewhere() -> bool:
+    """Whether the log goes to another place than our standard output and standard error."""
+    ours = (sys.stdout, sys.stderr)
+    handlers = python_logging.getLogger().handlers
+    return any(getattr(handler, "stream", None) not in ours for handler in handlers)

@@ -288,11 +288,14 @@ class LinkWatch:
         return table.mac(index) if table is not None else None
 
     def _update(self, namespace: str | None) -> None:
+        failure = ""
+        changed = True
         try:
             changed = self._tables[namespace].update()
         except NamespaceError as error:
-            LOG.error("%s", error)
+            failure = str(error)
+        if failure:  # (outside of except, where oslo.log would say it twice)
+            LOG.error("%s", failure)
             self.forget(namespace)
-            changed = True
         if changed:
             self._on_change(namespace)

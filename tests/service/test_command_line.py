@@ -97,6 +97,30 @@ def test_a_tcp_port_in_use(private_folder: Path) -> None:
     assert f"ss -ltnp 'sport = :{tcp_port}'" in line
 
 
+@pytest.mark.parametrize("where", ["", "log_file", "use_stderr = true"])
+def test_an_error_after_the_log_has_begun(private_folder: Path, where: str) -> None:
+    """It is said once in each place: not also by the log where that goes to standard output or error itself."""
+    log = private_folder / "agent.log"
+    default = f"log_file = {log}" if where == "log_file" else where
+    config = private_folder / "agent.conf"
+    (private_folder / "ports.json").write_text('{"ports": []}')
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        config.write_text(
+            f"[DEFAULT]\nmetadata_proxy_shared_secret = {SECRET}\n{default}\n[fastmeta]\n"
+            f"ports_file = {private_folder}/ports.json\n"
+            f"listen = network:{UUID}@127.0.0.1:{other.getsockname()[1]}\n"
+        )
+        done = run("--config-file", str(config))
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).count("cannot listen on") == 1
+    assert done.stderr.splitlines()[-1].startswith("fastmeta agent: cannot listen on")
+    if where == "log_file":
+        assert " CRITICAL " in log.read_text()
+        assert log.read_text().count("cannot listen on") == 1
+
+
 @pytest.mark.parametrize("ports", ["", "garbage", "[]", '{"ports": [1]}', '{"ports": [{}]}', "[" * 100_000])
 def test_garbage_as_ports_file(private_folder: Path, ports: str) -> None:
     line = refused(private_folder, f"listen = {PLACE}", ports=ports)

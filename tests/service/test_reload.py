@@ -327,7 +327,7 @@ def test_what_is_invalid_changes_nothing(served: Served, more: str, reason: str)
     guest = served.guests["blue-5"]
     line = served.agent.reload(more, max_body=99)
     assert "nothing is taken up, what was read before stays in force" in line
-    assert reason in line
+    assert line.count(reason) == 1
     assert " ERROR " in line
     assert guest.ask("/a", method="POST", body=b"x" * 100).status == 200
     assert ask_all(served, "/still") == [200] * len(served.guests)
@@ -345,6 +345,14 @@ def test_a_file_that_others_may_write(served: Served) -> None:
     os.kill(served.agent.pid, signal.SIGHUP)
     served.agent.until_logged("reload: nothing is taken up", 2)
     assert ask_all(served, "/still") == [200] * len(served.guests)
+
+
+def test_doubts_are_said_although_nothing_is_new(served: Served) -> None:
+    """A mistyped option changes nothing, which is what its operator should hear about, each time."""
+    mistyped = r" WARNING .*max_bdoy is no option there, and has no effect; is it mistyped\?$"
+    for count in (1, 2):
+        assert served.agent.reload(max_bdoy=99).endswith("taken up: nothing, all is as it was")
+        served.agent.until_logged(mistyped, count)
 
 
 def test_what_needs_a_restart(served: Served) -> None:
