@@ -101,12 +101,14 @@ class EventReader:
         held_back = self._repeats.admit((code, scope, listener, upstream))
         if held_back is None:
             return
-        level, text = self._level_and_text(code, upstream)
+        level, text = self._level_and_text(code, number, upstream)
+        server = self._upstreams.text(upstream)
         LOG.log(
             level,
-            "%s%s%s%s",
-            text % {"upstream": self._upstreams.text(upstream)},
+            "%s%s%s%s%s",
+            text % {"upstream": server},
             _reason(code, number),
+            _advice(code, number, server, only=len(self._upstreams) == 1),
             self._where(scope, listener, address),
             more(held_back),
         )
@@ -120,7 +122,9 @@ class EventReader:
         if code in _OPPOSITES:
             self._repeats.forget((_OPPOSITES[code], 0, 0, 0 if code in _OF_ALL else upstream))
 
-    def _level_and_text(self, code: int, upstream: int) -> tuple[int, str]:
+    def _level_and_text(self, code: int, number: int, upstream: int) -> tuple[int, str]:
+        if code == _core.PROBLEM_UPSTREAM_TLS and _alert(number) in _ALERTS:
+            return logging.ERROR, _REFUSES_US
         if code == _core.PROBLEM_UPSTREAM_AWAY and len(self._upstreams) > 1:
             return logging.WARNING, _AWAY_OTHERS if self._upstreams.others(upstream) else _AWAY_LAST
         return _PROBLEMS.get(code, (logging.WARNING, f"problem {code} of the core"))
@@ -134,20 +138,63 @@ class EventReader:
 
 
 def _reason(code: int, number: int) -> str:
-    """The end of a line that says why, and where to look."""
+    """Why, where a number says so."""
+    if code == _core.PROBLEM_UPSTREAM_CERTIFICATE:
+        return f": {_core.certificate_error_text(number)} ({number})"
+    if code == _core.PROBLEM_UPSTREAM_TLS:
+        return (
+            f": {_core.tls_error_text(number) if number else 'the connection was closed in the middle of it'}"
+        )
+    if code == _core.PROBLEM_UPSTREAM_AWAY and number == errno.EPROTO:
+        return ": TLS with it does not work, a line about its certificate or about TLS says why"
+    if not number or code == _core.PROBLEM_UPSTREAM_NONSENSE:
+        return ""
+    return f": {os.strerror(number)} ({errno.errorcode.get(number, number)})"
+
+
+def _advice(code: int, number: int, server: str, *, only: bool) -> str:
+    """The end of a line, where it depends on more than the problem: where to look. only: there is no other server."""
+    advice = ""
     if code == _core.PROBLEM_UPSTREAM_CERTIFICATE:
         advice = _CERTIFICATES.get(number, "look at the certificate there, and at auth_ca_cert")
-        return f": {_core.certificate_error_text(number)} ({number}); {advice}"
-    if code == _core.PROBLEM_UPSTREAM_TLS:
-        why = _core.tls_error_text(number) if number else "the connection was closed in the middle of it"
-        return f": {why}; {_TLS_ADVICE}"
-    return f": {os.strerror(number)} ({errno.errorcode.get(number, number)})" if number else ""
+    elif code == _core.PROBLEM_UPSTREAM_TLS:
+        advice = _ALERTS.get(_alert(number), _TLS_ADVICE)
+    elif code == _core.PROBLEM_UPSTREAM_AWAY and number != errno.EPROTO and only:
+        advice = (
+            "does it run, and is it there (nova_metadata_host, nova_metadata_port, or [fastmeta] upstreams)?"
+        )
+    elif code == _core.PROBLEM_UPSTREAM_SILENT and server.startswith("http://"):
+        advice = "or does it speak TLS there (nova_metadata_protocol = https, or https:// in [fastmeta] upstreams)?"
+    elif code == _core.PROBLEM_UPSTREAM_SILENT and server.startswith("https://"):
+        advice = "or does it want a certificate of ours, or refuse the one it gets (nova_client_cert)?"
+    return f"; {advice}" if advice else ""
+
+
+def _alert(number: int) -> int:
+    """The alert of TLS that the other side has sent (RFC 8446 section 6), of OpenSSL's code: SSL_AD_REASON_OFFSET of
+    openssl/ssl.h is added to it. 0: it was none."""
+    reason = number & 0xFFF
+    return reason - 1000 if 1000 < reason < 1256 else 0
 
 
 _TLS_ADVICE = (
     "does it speak TLS 1.2 or later there, and does it want a certificate of ours (nova_client_cert, "
     "nova_client_priv_key)?"
 )
+
+_OURS = "look at nova_client_cert, and at the log there"
+
+_ALERTS: Mapping[int, str] = {
+    # AlertDescription of RFC 8446 section 6: those that are about the certificate of whom they are sent to.
+    42: _OURS,  # bad_certificate
+    43: _OURS,  # unsupported_certificate
+    44: "it has been revoked: nova_client_cert must be another",  # certificate_revoked
+    45: "renew it, or look at the clocks of both machines",  # certificate_expired
+    46: _OURS,  # certificate_unknown
+    48: "an authority that Nova's side trusts must have issued it (and nova_client_cert must hold those between)",
+    49: _OURS,  # access_denied
+    116: "Nova's side wants one: set nova_client_cert and nova_client_priv_key",  # certificate_required
+}
 
 _ISSUER = (
     "auth_ca_cert must be a file with the certificate of the authority that issued it (and the server must send those "
@@ -180,6 +227,11 @@ _OPPOSITES: Mapping[int, int] = {
 
 _AWAY_OTHERS = "Nova's metadata API %(upstream)s is away, others serve"
 _AWAY_LAST = "Nova's metadata API %(upstream)s is away"
+
+_REFUSES_US = (
+    "Nova's metadata API %(upstream)s refuses us for our certificate (nova_client_cert), or because there is none; "
+    "nothing is sent there"
+)
 
 _PROBLEMS: Mapping[int, tuple[int, str]] = {
     _core.PROBLEM_ACCEPT: (logging.WARNING, "a connection of a guest could not be accepted"),
@@ -232,8 +284,7 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
     ),
     _core.PROBLEM_UPSTREAM_AWAY: (
         logging.ERROR,
-        "Nova's metadata API %(upstream)s is away, guests wait up to park_timeout and then get 503: does "
-        "it run, and is it there (nova_metadata_host, nova_metadata_port, or [fastmeta] upstreams)?",
+        "Nova's metadata API %(upstream)s is away, guests wait up to park_timeout and then get 503",
     ),
     _core.PROBLEM_UPSTREAM_BACK: (logging.INFO, "Nova's metadata API %(upstream)s answers again"),
     _core.PROBLEM_UPSTREAM_ALL_AWAY: (

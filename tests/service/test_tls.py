@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import ssl
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,39 @@ def test_certificates_that_are_broken(setting: Setting, private_folder: Path, co
     assert guest.is_served("/connected-anew")
     served.trust(served.old)
     assert "all is as it was" in agent.reload()
+
+
+def test_tls_that_does_not_work_is_no_question_of_the_place(setting: Setting, private_folder: Path) -> None:
+    """What is wrong is said, and then not asked whether the server is there at all."""
+    served = ServedByTls(setting, private_folder)
+    served.trust(served.new)
+    served.agent.reload()
+    assert served.guest.ask("/refused").status == 503
+    (line, *_) = served.agent.until_logged("certificate of Nova's metadata API")
+    assert "auth_ca_cert must be" in line
+    (line, *_) = served.agent.until_logged("is away, guests wait")
+    assert line.endswith(": TLS with it does not work, a line about its certificate or about TLS says why")
+
+
+def test_our_certificate_has_expired(setting: Setting, private_folder: Path) -> None:
+    """The other side's alert is about ours, and so is the line. (TLS 1.2: in 1.3 the server refuses it after the
+    handshake, and its kernel's reset may overtake the alert.)"""
+    served = ServedByTls(setting, private_folder, mutual=True)
+    served.old.sign("ours", days=-1)
+    context = served.old.sign("one", "IP:127.0.0.1").server(clients=served.old.certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    served.upstream.tls = context
+    assert "the content of nova_client_cert" in served.agent.reload()
+    assert served.guest.ask("/refused").status == 503
+    (line, *_) = served.agent.until_logged("refuses us for our certificate")
+    assert re.search(r"alert certificate expired; renew it, or look at the clocks of both machines$", line)
+
+
+def test_http_to_a_server_that_wants_tls(setting: Setting, private_folder: Path) -> None:
+    """It closes without an answer, which is a hint."""
+    upstream = setting.upstream()
+    upstream.tls = Authority(private_folder, "any").sign("one", "IP:127.0.0.1").server()
+    agent = setting.agent(upstream, park_timeout=1)
+    assert setting.cloud.guests["blue-5"].ask("/clear").status in (502, 503)
+    (line, *_) = agent.until_logged("closed the connection without an answer")
+    assert "or does it speak TLS there (nova_metadata_protocol = https" in line

@@ -195,7 +195,8 @@ def test_an_upstream_that_goes_comes_and_goes_is_news_each_time(caplog: pytest.L
     reader.read(away, back)
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.INFO] * 2
     assert "(192.0.2.1) is away, guests wait up to park_timeout" in caplog.messages[0]
-    assert caplog.messages[0].endswith(": Connection refused (ECONNREFUSED)")
+    assert ": Connection refused (ECONNREFUSED); does it run, and is it there (nova_m" in caplog.messages[0]
+    assert caplog.messages[0].endswith("?")
     assert caplog.messages[1].endswith("(192.0.2.1) answers again")
     one = [("away", 1), ("away", 1), ("back", 1), ("away", 1), ("back", 1)]
     assert [told for told in reader.told if told != ("away", 0)] == one
@@ -256,6 +257,46 @@ def test_tls_that_cannot_begin(caplog: pytest.LogCaptureFixture) -> None:
     assert "the connection was closed in the middle of it; does it speak TLS 1.2" in caplog.messages[0]
     assert _core.tls_error_text(167772294) in caplog.messages[1]
     assert "nova_client_cert" in caplog.messages[1]
+
+
+def test_tls_that_does_not_work_is_no_question_of_the_place(caplog: pytest.LogCaptureFixture) -> None:
+    """It runs, and it is there; the line before said what is wrong."""
+    away = problem(_core.PROBLEM_UPSTREAM_AWAY, errno.EPROTO, upstream=1)
+    for servers in (1, 2):
+        caplog.clear()
+        Reader(servers=servers).read(away)
+        assert "is away" in caplog.text
+        assert ": TLS with it does not work, a line about its certificate" in caplog.text
+        assert "does it run" not in caplog.text
+        assert "EPROTO" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("alert", "advice"),
+    [
+        (42, "look at nova_client_cert, and at the log there"),
+        (45, "renew it, or look at the clocks"),
+        (48, "an authority that Nova's side trusts must have issued it"),
+        (116, "Nova's side wants one: set nova_client_cert and nova_client_priv_key"),
+    ],
+)
+def test_our_certificate_is_refused(caplog: pytest.LogCaptureFixture, alert: int, advice: str) -> None:
+    """Alerts of the other side about a certificate are about ours, never about its own."""
+    _core.TlsContext(insecure=True)  # has OpenSSL load its texts, as an agent has that gets an alert
+    code = 20 << 23 | 1000 + alert  # ERR_PACK of ERR_LIB_SSL
+    Reader().read(problem(_core.PROBLEM_UPSTREAM_TLS, code, upstream=1))
+    assert "refuses us for our certificate (nova_client_cert), or because there is none" in caplog.text
+    assert f": {_core.tls_error_text(code)}; {advice}" in caplog.text
+    assert "alert" in caplog.text
+
+
+def test_an_answer_that_never_came(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that wants TLS closes when it gets HTTP."""
+    silent = problem(_core.PROBLEM_UPSTREAM_SILENT, upstream=1)
+    Reader().read(silent)
+    assert (
+        "its own log may say why; or does it speak TLS there (nova_metadata_protocol = https" in caplog.text
+    )
 
 
 def test_the_next_secret(caplog: pytest.LogCaptureFixture) -> None:
