@@ -114,6 +114,8 @@ def _with_value(name: str, value: Any) -> str:
     option = OURS.get(name)
     if option is not None and option.secret:
         return name
+    if value in (None, "", []):
+        return f"{name} is not set"
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{name} = {text.lower() if isinstance(value, bool) else text}"
 

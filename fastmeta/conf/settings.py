@@ -162,6 +162,11 @@ def load(argv: Sequence[str], *, prog: str, version: str) -> cfg.ConfigOpts:
         where = re.search(r"at (\S+:\d+),", str(error))
         place = where[1] if where else error.config_file
         raise ConfigError(f"{place}: not a line of a configuration file; right is option = value") from None
+    except cfg.ConfigFilesPermissionDeniedError as error:
+        raise ConfigError(
+            f"{', '.join(error.config_files)}: permission denied: the user that fastmeta runs as must be allowed to "
+            "read it (chown root:<its group>, chmod 640), and to search the folders above it"
+        ) from error
     except cfg.Error as error:
         raise ConfigError(_one_line(str(error))) from error
     except (OSError, UnicodeError) as error:
@@ -259,14 +264,11 @@ def _upstreams(reader: _Reader) -> tuple[UpstreamSpec, ...]:
     texts = reader.own("upstreams")
     if texts:
         return parse_upstreams(texts)
+    scheme, host, tcp_port = (
+        reader.default(f"nova_metadata_{name}") for name in ("protocol", "host", "port")
+    )
     try:
-        return (
-            upstream_at(
-                reader.default("nova_metadata_protocol"),
-                reader.default("nova_metadata_host"),
-                reader.default("nova_metadata_port"),
-            ),
-        )
+        return (upstream_at(scheme, host, tcp_port),)
     except ConfigError as error:
         raise ConfigError(f"nova_metadata_host: {error}") from None
 

@@ -16,6 +16,9 @@ SYSTEM = "the system's authorities"
 MAX_FILE = 16 * 1024 * 1024
 """Bytes of one file: all authorities of a system together are less than a megabyte."""
 
+_ENCRYPTED = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED")
+"""Of RFC 7468 section 11, and of RFC 1421 section 4.6.1.1 (openssl rsa -traditional)."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
@@ -60,11 +63,17 @@ def read_tls_options(
 
 def _digest_of_file(option: str, path: str) -> str:
     try:
-        return hashlib.sha256(read_trusted_file(path, MAX_FILE)).hexdigest()
+        content = read_trusted_file(path, MAX_FILE)
     except UnsafeFileError as error:
         raise UnsafeFileError(f"{option} = {path}: {_without(path, error)}") from None
     except ConfigError as error:
         raise ConfigError(f"{option} = {path}: {_without(path, error)}; right is a file in PEM") from None
+    if option == "nova_client_priv_key" and any(mark in content for mark in _ENCRYPTED):
+        raise ConfigError(
+            f"{option} = {path}: it is encrypted, and nobody is there who could give its passphrase; right is a key "
+            "without one: openssl pkey -in <this key> -out <another file>"
+        )
+    return hashlib.sha256(content).hexdigest()
 
 
 def _without(path: str, error: Exception) -> str:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import errno
 import http
 import logging
+import os
 import socket
 import time
 from collections import deque
@@ -80,7 +82,7 @@ class MetadataServer:
             except OSError as error:
                 await self.close()
                 raise MetadataApiError(
-                    f"cannot listen on {format_address(host, tcp_port)}: {error}"
+                    f"cannot listen on {format_address(host, tcp_port)}: {_advice(error, tcp_port)}"
                 ) from error
             self._servers.append(server)
             name = listener.getsockname()
@@ -416,6 +418,18 @@ def _refusal(status: int) -> bytes:
     phrase = http.HTTPStatus(status).phrase
     response = Response(status, HTML, f"<html><body><h1>{status} {phrase}</h1></body></html>".encode())
     return _head(response, keep_alive=False, http10=False) + response.body
+
+
+def _advice(error: OSError, tcp_port: int) -> str:
+    """What went wrong, and what can be done about it."""
+    if error.errno == errno.EADDRINUSE:
+        return (
+            "somebody else listens there (another fastmeta metadata-api, Nova's own?); end it, or give another "
+            f"--listen: ss -ltnp 'sport = :{tcp_port}' names it"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have the address: ip address shows those that it has"
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _listening_socket(host: str, tcp_port: int) -> socket.socket:

@@ -100,8 +100,12 @@ class Upstreams:
             )
         except CoreError as error:
             text = str(error)
-            options = [f"{option} = {path}" for option, path in tls.files.items() if path in text]
-            raise ConfigError(f"{', '.join(options) or 'TLS'}: {text}") from None
+            options = {option: path for option, path in tls.files.items() if path in text}
+            for path in options.values():
+                if text.startswith(f"{path} cannot be used"):
+                    text = text.removeprefix(f"{path} ")
+            named = ", ".join(f"{option} = {path}" for option, path in options.items())
+            raise ConfigError(f"{named or 'TLS'}: {text}") from None
 
     def take(self, prepared: Prepared) -> None:
         """It is in force from now on. The core is told at once what is known; of what must be resolved first, when

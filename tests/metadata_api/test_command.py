@@ -152,6 +152,25 @@ def test_refusals(tmp_path: Path, instances: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_a_tcp_port_in_use(tmp_path: Path, instances: Path) -> None:
+    """One line that says how to find out who it is."""
+    secret = private(tmp_path / "secret", "s3cret")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        place = f"127.0.0.1:{other.getsockname()[1]}"
+        done = subprocess.run(
+            [*COMMAND, "--instances", str(instances), "--shared-secret-file", str(secret), "--listen", place],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"fastmeta metadata-api: cannot listen on {place}: somebody else listens there" in done.stderr
+    assert f"ss -ltnp 'sport = :{place.rpartition(':')[2]}' names it\n" in done.stderr
+
+
 def test_listen_addresses() -> None:
     assert parse_listen("127.0.0.1:8775") == ("127.0.0.1", 8775)
     assert parse_listen("[::1]:0") == ("::1", 0)

@@ -3,6 +3,7 @@ mend itself, a service that starts and says what it waits for."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from fastmeta.conf.settings import load
+from fastmeta.exceptions import ConfigError
 from fastmeta.lab.topology import Lab
+from tests.nova_side.certificates import Authority, openssl
 
 from .agents import SECRET
 from .conftest import Setting
@@ -144,6 +148,61 @@ def test_configuration_that_is_none(private_folder: Path) -> None:
     done = run("--config-file", str(config))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "fastmeta agent: a configuration file is not text in UTF-8\n"
+
+
+def test_configuration_that_we_may_not_read(private_folder: Path) -> None:
+    """Not as root, whom every file obeys; the folder above it is the test's, too."""
+    config = private_folder / "agent.conf"
+    config.write_text("")
+    config.chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        with pytest.raises(ConfigError) as raised:
+            load(["--config-file", str(config)], prog="fastmeta agent", version="0")
+    finally:
+        os.seteuid(user)
+    assert str(raised.value).startswith(
+        f"{config}: permission denied: the user that fastmeta runs as must be"
+    )
+    assert "chmod 640" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nova_metadata_port: '0' is not a TCP port from 1 to 65535",
+        "nova_metadata_host: a b is not a valid host address",
+        "nova_metadata_protocol: Valid values are [http, https], but found 'ftp'",
+    ],
+)
+def test_where_nova_is_not(private_folder: Path, line: str) -> None:
+    """The option that is wrong is named, once, and no other."""
+    name = line.partition(":")[0]
+    value = {"nova_metadata_port": "0", "nova_metadata_host": "a b", "nova_metadata_protocol": "ftp"}[name]
+    said = refused(private_folder, f"listen = {PLACE}", default=f"{name} = {value}")
+    assert said == f"fastmeta agent: {private_folder}/agent.conf: {line}\n"
+
+
+@pytest.mark.parametrize("kind", ["pkcs8", "traditional"])
+def test_a_key_that_is_encrypted(private_folder: Path, kind: str) -> None:
+    authority = Authority(private_folder, "ours")
+    key = private_folder / "encrypted.key"
+    form = ("-traditional",) if kind == "traditional" else ()
+    openssl("pkey", "-in", authority.key, "-aes256", "-passout", "pass:word", *form, "-out", str(key))
+    default = f"nova_metadata_protocol = https\nnova_client_cert = {authority.certificate}\n"
+    said = refused(private_folder, f"listen = {PLACE}", default=f"{default}nova_client_priv_key = {key}")
+    assert said.startswith(f"fastmeta agent: nova_client_priv_key = {key}: it is encrypted, and nobody")
+
+
+def test_certificates_are_named_once(private_folder: Path) -> None:
+    said = refused(
+        private_folder,
+        f"listen = {PLACE}",
+        default="nova_metadata_protocol = https\nauth_ca_cert = /etc/passwd",
+    )
+    assert said.startswith("fastmeta agent: auth_ca_cert = /etc/passwd: cannot be used as certificates: ")
+    assert said.count("/etc/passwd") == 1
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,16 @@ def test_an_option_that_is_taken_up(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"), [("[fastmeta] upstreams", "http://192.0.2.1"), ("auth_ca_cert", "/nowhere")]
+)
+def test_an_option_that_is_taken_out(tmp_path: Path, name: str, value: str) -> None:
+    files = Files(tmp_path, **{name: value})
+    del files.options[name]
+    files.write()
+    assert files.read_again().taken_up == (f"{name} is not set",)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("[fastmeta] listen", OTHER),
