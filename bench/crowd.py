@@ -82,9 +82,13 @@ def crowd(api: CrowdApi, number: int, waiting: Waiting) -> Iterator[tuple[str, d
             }
             for address, instance_id in guests.items()
         ]
-        with waiting(), ThreadPoolExecutor(CALLS) as pool:
-            batches = [ports[at : at + AT_ONCE] for at in range(0, number, AT_ONCE)]
-            list(pool.map(api.create_ports, batches))
+        batches = [ports[at : at + AT_ONCE] for at in range(0, number, AT_ONCE)]
+        pool = ThreadPoolExecutor(CALLS)
+        try:
+            with waiting():
+                list(pool.map(api.create_ports, batches))
+        finally:
+            pool.shutdown(cancel_futures=True)
         yield network_id, guests
     finally:
         api.remove_crowd(project_id)
