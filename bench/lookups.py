@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -134,14 +135,22 @@ def running_stack(options: argparse.Namespace, waiting: Waiting) -> Iterator[Sta
     folder = options.folder and options.folder.resolve()
     environment = options.environment and options.environment.resolve()
     stack = Stack(base_port=options.port, folder=folder, environment=environment)
-    ran = stack.running
-    try:
-        with waiting():
-            stack.start()
-        yield stack
-    finally:
-        if not ran:
-            stack.stop()
+    with (stack.layout.folder / "bench.lock").open("a") as lock:
+        try:
+            # Another one's ports would look like leftovers.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PeerMissing(
+                f"another bench.lookups works with the OpenStack in {stack.layout.folder}"
+            ) from None
+        ran = stack.running
+        try:
+            with waiting():
+                stack.start()
+            yield stack
+        finally:
+            if not ran:
+                stack.stop()
 
 
 def measure(options: argparse.Namespace, waiting: Waiting, figures: Figures) -> dict[str, str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from bench import lookup_figures, lookups
 from bench.lookup_figures import BEHIND, KEYSTONE, NEUTRON, PROXIES, Figures, Idle, Single, Storm
 from bench.lookup_peers import TITLES
+from bench.peers import PeerMissing
 
 CPU = dict.fromkeys((*NEUTRON, *BEHIND, *KEYSTONE, *PROXIES), 0.25)
 
@@ -86,3 +89,14 @@ def test_wrong_options(wrong: list[str]):
     with pytest.raises(SystemExit) as ended:
         lookups.parse(wrong)
     assert ended.value.code == 2
+
+
+def test_two_do_not_work_with_one_stack(tmp_path: Path):
+    options = lookups.parse(["--folder", str(tmp_path), "--environment", str(tmp_path)])
+    with (tmp_path / "bench.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with (
+            pytest.raises(PeerMissing, match=r"another bench\.lookups"),
+            lookups.running_stack(options, contextlib.nullcontext),
+        ):
+            pass
