@@ -148,12 +148,6 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "ourselves come back in time): a change ends what it concerns at once, so that answers may be believed "
         "longer. Must be longer than lookup_timeout, too.",
     ),
-    cfg.BoolOpt(
-        "prefetch",
-        default=False,
-        help="Asks about all ports of a network or router as soon as it is listened for, before a guest does. The "
-        "first request of each guest is then answered without a question, if it comes within identity_ttl.",
-    ),
     cfg.Opt(
         "negative_ttl",
         type=Seconds(0, 60),

@@ -82,7 +82,6 @@ class Settings:
     netns_dir: str
     identity_ttl: float
     identity_ttl_with_events: float
-    prefetch: bool
     negative_ttl: float
     lookup_timeout: float
     park_timeout: float
@@ -126,7 +125,6 @@ class Settings:
             netns_dir=netns_dir,
             identity_ttl=reader.own("identity_ttl"),
             identity_ttl_with_events=reader.own("identity_ttl_with_events"),
-            prefetch=reader.own("prefetch"),
             negative_ttl=reader.own("negative_ttl"),
             lookup_timeout=lookup_timeout,
             park_timeout=reader.own("park_timeout"),

@@ -64,7 +64,6 @@ OTHER_VALUES = {
     "debug": "true",
     "[fastmeta] identity_ttl": "20.0",
     "[fastmeta] identity_ttl_with_events": "70.0",
-    "[fastmeta] prefetch": "true",
     "[fastmeta] negative_ttl": "3.5",
     "[fastmeta] lookup_timeout": "2.5",
     "[fastmeta] access_log": "true",
