@@ -30,6 +30,11 @@ from .loop_kit import (
 )
 
 
+def state_of(thread: pathlib.Path) -> str:
+    """Of a folder of /proc/<pid>/task: proc_pid_stat(5)."""
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 class Process:
     """A loop in another process, with an upstream in this one."""
 
@@ -61,8 +66,9 @@ class Process:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
-        stat = pathlib.Path(f"/proc/{self.process.pid}/stat")
-        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "stopped")
+        # All of its threads: one may go on for a moment when the others stand still.
+        threads = list(pathlib.Path(f"/proc/{self.process.pid}/task").iterdir())
+        until(lambda: all(state_of(thread) == "T" for thread in threads), "stopped")
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
