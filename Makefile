@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 CORE_SOURCES := setup.py fastmeta/_core.pyx $(wildcard fastmeta/core/*.pxi)
 
-.PHONY: demo test test-openstack stack-start stack-stop stack-status lint bench sanitize fuzz setup clean
+.PHONY: demo test mutations test-openstack stack-start stack-stop stack-status lint bench sanitize fuzz setup clean
 
 setup: $(VENV)/.built
 
@@ -33,6 +33,10 @@ test-openstack: setup
 # The same servers by hand. Tests that find them running leave them so.
 stack-start stack-stop stack-status: stack-%: setup
 	$(PYTHON) -m tests.openstack $*
+
+# The code of identity safety broken in one place after the other: the machine of tests/property must find each.
+mutations: setup
+	$(PYTHON) -m pytest tests/property/mutations.py
 
 lint: setup
 	tools/lint.sh $(VENV)

@@ -1,21 +1,11 @@
 """Never an answer under an identity that ended longer ago than was promised (docs/identity-safety.md): what machines.py
-does. Then the code is broken in one place after the other, and it must find each."""
+does. mutations.py breaks the code in one place after the other, and it must find each."""
 
 from __future__ import annotations
-
-import contextlib
-import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.stateful import run_state_machine_as_test
-
-from fastmeta.lookup.resolver import Resolver
-from fastmeta.lookup.said import Said
-from fastmeta.lookup.trust import Trust
-from fastmeta.lookup.waiting import Query
 
 from .machines import Anything, Dangerous
 
@@ -45,79 +35,3 @@ def test_never_longer_than_promised(machine: type[Dangerous], examples: int, ste
     Dangerous.answers = 0
     look_for(machine, examples, steps)
     assert Dangerous.answers > 100
-
-
-def ignored(*_: Any, **__: Any) -> None:
-    """Does not happen."""
-
-
-def no_check_of_what_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Query, "is_void_for", lambda self, key, port: False)
-
-
-def age_from_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Said.identity
-
-    def wrong(self: Said, state: Any, key: Any, port: Any, query: Query) -> str:
-        late = Query(query.batch, self._clock(), query.steady)
-        return right(self, state, key, port, late)
-
-    monkeypatch.setattr(Said, "identity", wrong)
-
-
-def nothing_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Said, "shorten", ignored)
-
-
-def ports_of_changes_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Resolver.changed
-    monkeypatch.setattr(
-        Resolver, "changed", lambda self, change: right(self, dataclasses.replace(change, ports=frozenset()))
-    )
-
-
-def routers_of_changes_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Resolver.changed
-    monkeypatch.setattr(
-        Resolver,
-        "changed",
-        lambda self, change: right(self, dataclasses.replace(change, routers=frozenset())),
-    )
-
-
-def put_without_revoking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Said, "_revoke_other", ignored)
-
-
-def announced_at_the_answer_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        Trust, "time_to_live", lambda self, scope, steady: self.long if self.steady(scope) else self.short
-    )
-
-
-def always_the_longer_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trust, "time_to_live", lambda self, scope, steady: self.long)
-
-
-@pytest.mark.parametrize(
-    "mutate",
-    [
-        no_check_of_what_changed_meanwhile,
-        age_from_the_answer,
-        nothing_is_shortened,
-        ports_of_changes_are_ignored,
-        routers_of_changes_are_ignored,
-        put_without_revoking,
-        announced_at_the_answer_is_enough,
-        always_the_longer_time,
-    ],
-    ids=lambda mutate: mutate.__name__,
-)
-def test_it_would_be_found(
-    mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That it fails because of what it looks for, not of anything else."""
-    mutate(monkeypatch)
-    with contextlib.suppress(Exception):
-        look_for(Dangerous, 300, 6)
-    assert Dangerous.found
