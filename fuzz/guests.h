@@ -120,7 +120,9 @@ static void judge_not_found(const struct guest *guest, const struct record *reco
     if (!entry)
         complain("404 for identity %d passes, and nothing is known of key %d", record->put, key);
     bool young = entry->state == VALUE(EN_VALID) && loop->now_us - entry->confirmed_us < YOUNG_US;
-    bool asked = entry->rechecked_us && loop->now_us - entry->rechecked_us < RECHECKED_US;
+    /* Held, it may pass long after the question, when time leaps. */
+    bool asked = entry->rechecked_us &&
+                 (loop->now_us - entry->rechecked_us < RECHECKED_US || entry->rechecked_us >= core->sent_us);
     if (entry->state == VALUE(EN_ABSENT) || young)
         return;
     if (!asked)
