@@ -106,6 +106,7 @@ cdef inline void an_begin(LoopState *loop, Upstream *up, uint32_t head_length) n
     cdef Out out
     cdef size_t content_at
     up.has_head = True
+    guest.naming = up.naming
     up.framing = head.framing
     # uwsgi's router (http-auto-chunked) sends a last chunk after its answer to HEAD, a moment later: it would come
     # before the next guest's answer.

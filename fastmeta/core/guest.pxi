@@ -204,13 +204,19 @@ cdef bint gs_wait_writable(LoopState *loop, Guest *guest) noexcept nogil:
     return True
 
 
+cdef bint gs_is_anothers(LoopState *loop, const Guest *guest) noexcept nogil:
+    """Whether its answer is an instance's whose identity had ended, and its address has been named anew since."""
+    cdef const Entry *entry = id_find(loop, guest.scope, guest.address, guest.interface)
+    return entry is not NULL and entry.state != EN_PENDING and entry.naming != guest.naming
+
+
 cdef void gs_flush(LoopState *loop, Guest *guest) noexcept nogil:
     """The kernel takes bytes again."""
     cdef Buffer *buffer = guest.out
     cdef ssize_t n
     if buffer is NULL:
         return
-    if by_unlikely(guest.held and guest.revision != guest.scope.revision):
+    if by_unlikely(guest.held and (guest.revision != guest.scope.revision or gs_is_anothers(loop, guest))):
         gs_ask_anew(loop, guest)
         return
     n = send(guest.socket.fd, buffer.data + buffer.start, buffer.end - buffer.start, MSG_NOSIGNAL)

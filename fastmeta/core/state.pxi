@@ -241,6 +241,7 @@ cdef struct Guest:
     uint64_t answer_by_ms      # deadline of the whole answer; 0: it has not begun
     uint64_t sent_us
     uint64_t revision          # the scope's when the request went to Nova
+    uint64_t naming            # of the connection whose answer goes down (Upstream.naming)
     uint64_t upstream_us
     uint64_t answer_bytes
     uint16_t status
