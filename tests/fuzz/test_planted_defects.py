@@ -93,8 +93,8 @@ DEFECTS = {
         "began although it was revoked",
         Defect(
             "guest",
-            "if by_unlikely(guest.held and guest.revision",
-            "if by_unlikely(not PLANTED and guest.held and guest.revision",
+            "if by_unlikely(guest.held and (guest.revision",
+            "if by_unlikely(not PLANTED and guest.held and (guest.revision",
         ),
     ),
     "identities are found whatever the address": (
@@ -289,8 +289,8 @@ DEFECTS = {
     ),
     "an answer that was not read goes although another instance was named": (
         "conversation",
-        "began although it was revoked",
-        Defect("identity", "        scope.revision += 1\n", "        scope.revision += 1 - PLANTED\n"),
+        "goes to a guest of key",
+        Defect("guest", "entry.naming != guest.naming\n", "entry.naming != guest.naming and not PLANTED\n"),
     ),
     "404 passes before the source has answered": (
         "conversation",
