@@ -196,18 +196,21 @@ class Subscription:
             self._back.set_result(None)
 
     def _pushed(self, arguments: dict[str, Any]) -> None:
+        wrong = ""
         try:
             change = read_push(arguments)
         except LookupMalformedError as error:
-            held_back = self._repeats.admit(str(error))
-            if held_back is not None:
-                LOG.error(
-                    "a port event cannot be read, so all identities are asked for anew: %s%s",
-                    error,
-                    more(held_back),
-                )
+            wrong = str(error)
             change = Change({}, everything=True)
         self._on_change(change)
+        # Not above: within an except clause oslo.log adds the exception to the line, and so its text once more.
+        held_back = self._repeats.admit(wrong) if wrong else None
+        if held_back is not None:
+            LOG.error(
+                "a port event cannot be read, so all identities are asked for anew: %s%s",
+                wrong,
+                more(held_back),
+            )
 
     def _trouble(self) -> None:
         self._epoch += 1

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -121,6 +122,7 @@ def rabbit() -> Iterator[RabbitMQ]:
 # As a client of Neutron's: a line is a topic and a method, which is cast; with "call" before them it is called.
 CLIENT = """
 import sys
+import time
 import oslo_messaging
 from oslo_config import cfg
 
@@ -187,7 +189,11 @@ def test_the_clock_counts_threads_that_have_ended():
     with subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"\n"
+        family = processes.family(process.pid)
+        # A thread that was joined is in /proc for a moment still.
+        while len(processes.threads(family)) > len(family):
+            time.sleep(0.001)
         counted = family_seconds([process.pid])
-        of_threads = processes.cpu_ns(processes.family(process.pid)) / 1e9
+        of_threads = processes.cpu_ns(family) / 1e9
     assert counted - of_threads > 0.19
     assert family_seconds([process.pid]) == 0
