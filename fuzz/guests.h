@@ -109,10 +109,13 @@ static void judge_not_found(const struct guest *guest, const struct record *reco
     int key = record->key;
     bool first = people.not_found_us[key] != loop->now_us;
     people.not_found_us[key] = loop->now_us;
-    if (python.named[key] != record->put && record->asked_at < python.changed_at[key] && python.changed_at[key] <= guest->begun_at)
-        complain("404 for identity %d goes to a guest of key %d, which is identity %d by now", record->put, key, python.named[key]);
     const Guest *core = core_guest(guest->wire->fd);
     const Entry *entry = entry_of(key);
+    /* When what was named since has ended, too, and is forgotten, the core cannot know. */
+    bool remembered = entry && entry->state != VALUE(EN_PENDING);
+    if (remembered && python.named[key] != record->put && record->asked_at < python.changed_at[key] &&
+        python.changed_at[key] <= guest->begun_at)
+        complain("404 for identity %d goes to a guest of key %d, which is identity %d by now", record->put, key, python.named[key]);
     /* Was it doubted? What was decided earlier, or could not be asked, is not looked at. */
     if (kernel.faults_given || !core || core->held || guest->begun_turn != kernel.turns || python.problems[VALUE(PR_EVENTS_LOST)] ||
         loop->counters.values[VALUE(CT_EVENTS_LOST)])
