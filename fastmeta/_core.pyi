@@ -94,6 +94,9 @@ class TlsContext:
         certificate: str | None = None,
         private_key: str | None = None,
     ) -> TlsContext: ...
+    @property
+    def expires(self) -> float | None:
+        """When the certificate of ours does: seconds since 1970; None when there is none."""
 
 @final
 class Loop:

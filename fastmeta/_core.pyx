@@ -269,6 +269,14 @@ cdef class TlsContext:
             self.check(SSL_CTX_check_private_key(self.context), private_key or certificate,
                        "the private key of the certificate")
 
+    @property
+    def expires(self):
+        cdef X509 *certificate = SSL_CTX_get0_certificate(self.context)
+        cdef tm ends
+        if certificate is NULL or ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &ends) != 1:
+            return None
+        return <double> timegm(&ends)
+
     cdef int check(self, int result, object file, str what) except -1:
         cdef int error
         if result == 1:

@@ -96,7 +96,7 @@ static void renewal_check(const Entry *entry, int key)
     if (put->used && put->used_turn + 1 < kernel.turns && soon && !asked && !loop->counters.values[VALUE(CT_EVENTS_LOST)])
         complain("identity %d ends, is used, and is not asked for", python.current[key]);
     if ((!soon || put->hits == scope_hits(key_scope(key))) && asked && entry->asked_us == loop->now_us &&
-        entry->rechecked_us != loop->now_us && python.renewed_us != loop->now_us)
+        entry->rechecked_us != loop->now_us && python.asked_us[key] != loop->now_us)
         complain("identity %d is asked for, and need not be", python.current[key]);
 }
 
@@ -109,16 +109,16 @@ static void entries_check(void)
         for (unsigned i = 0; core && i < core->bucket_n; i++) {
             for (const Entry *entry = core->buckets[i]; entry; entry = entry->next) {
                 int key = key_of_address(scope, entry->address, entry->interface);
-                if (entry->state != VALUE(EN_VALID))
-                    continue;
-                entry_check(entry, key);
-                if (renewed && all->scope == scope)
-                    renewal_check(entry, key);
+                if (entry->state == VALUE(EN_VALID)) {
+                    entry_check(entry, key);
+                    if (renewed && all->scope == scope)
+                        renewal_check(entry, key);
+                }
+                /* Time may stand still from turn to turn: what was asked for in an earlier one, nobody renewed now. */
+                python.asked_us[key] = entry->asked_us;
             }
         }
     }
-    if (all->n)
-        python.renewed_us = python.loop->now_us;
     memset(&python.renewals, 0, sizeof python.renewals);
 }
 

@@ -119,7 +119,7 @@ static struct {
         bool others; /* messages came between them, or they are of several scopes */
         uint64_t at, before_us;
     } renewals; /* in this turn */
-    uint64_t renewed_us; /* the time of the last turn that had any */
+    uint64_t asked_us[KEYS]; /* of its entry, when the last turn ended */
     bool ever_absent[KEYS];
     unsigned upstreams; /* messages that named servers */
     int set;            /* what the last of them named */
@@ -176,6 +176,8 @@ static void model_changes(int key, uint64_t at)
     int was = python.current[key];
     if (was != NOBODY && python.puts[was].ends_us > kernel.now_us && !kernel.faults_given)
         python.revoked_at[key] = at;
+    if (was != NOBODY)
+        python.scope_revoked_at[key_scope(key)] = at; /* whatever of the scope is held may be asked for anew */
     model_forget(key, at);
 }
 

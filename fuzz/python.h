@@ -359,7 +359,7 @@ static void python_start(LoopState *loop)
     memset(python.revoked_at, 0, sizeof python.revoked_at);
     memset(python.scope_revoked_at, 0, sizeof python.scope_revoked_at);
     memset(&python.renewals, 0, sizeof python.renewals);
-    python.renewed_us = 0;
+    memset(python.asked_us, 0, sizeof python.asked_us);
     memset(&python.given_back, 0, sizeof python.given_back);
     python.block_n = 0;
     python.listener_n = python.question_n = python.put_n = python.upstream_n = python.upstreams = 0;

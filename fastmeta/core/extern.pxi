@@ -11,6 +11,9 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
 cdef extern from "<time.h>" nogil:
     ctypedef long time_t
+    cdef struct tm:
+        pass
+    time_t timegm(tm *broken_down)
     cdef struct timespec:
         time_t tv_sec
         long tv_nsec
@@ -128,6 +131,12 @@ cdef extern from "<openssl/err.h>" nogil:
 
 cdef extern from "<openssl/x509v3.h>" nogil:
     enum: X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
+    ctypedef struct X509:
+        pass
+    ctypedef struct ASN1_TIME:
+        pass
+    const ASN1_TIME *X509_get0_notAfter(const X509 *certificate)
+    int ASN1_TIME_to_tm(const ASN1_TIME *time, tm *broken_down)
 
 cdef extern from "<openssl/ssl.h>" nogil:
     ctypedef struct SSL_METHOD:
@@ -161,6 +170,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_CTX_use_certificate_chain_file(SSL_CTX *context, const char *file)
     int SSL_CTX_use_PrivateKey_file(SSL_CTX *context, const char *file, int kind)
     int SSL_CTX_check_private_key(const SSL_CTX *context)
+    X509 *SSL_CTX_get0_certificate(const SSL_CTX *context)
     SSL *SSL_new(SSL_CTX *context)
     void SSL_free(SSL *tls)
     int SSL_set_fd(SSL *tls, int fd)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import itertools
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ MAX_REMEMBERED = 1024
 """Servers whose numbers are kept, those that there are no more included: what the core says of one may come after
 it has gone, and it may come again."""
 
+WARN_BEFORE_END = 7 * 24 * 3600.0
+"""Seconds before the end of a certificate of ours."""
+
 Server: TypeAlias = tuple[int, str, int, str, Any, str]
 """number, numeric address or path, TCP port, Host header, TLS context, name for the certificate."""
 
@@ -35,7 +40,14 @@ class ServerTable(Protocol):
     def set_upstreams(self, servers: Sequence[Server]) -> None: ...
 
 
-MakeTls: TypeAlias = Callable[..., object]
+class TlsContext(Protocol):
+    """The core's."""
+
+    @property
+    def expires(self) -> float | None: ...
+
+
+MakeTls: TypeAlias = Callable[..., TlsContext]
 """Makes the core's TLS context of ca_file, insecure, certificate and private_key; raises CoreError."""
 
 
@@ -45,7 +57,7 @@ class Prepared:
 
     specs: tuple[UpstreamSpec, ...]
     tls: TlsOptions | None
-    context: object | None
+    context: TlsContext | None
 
 
 class Upstreams:
@@ -90,7 +102,7 @@ class Upstreams:
             context = self._in_force.context if tls == self._in_force.tls else self._load(tls)
         return Prepared(settings.upstreams, tls, context)
 
-    def _load(self, tls: TlsOptions) -> object:
+    def _load(self, tls: TlsOptions) -> TlsContext:
         try:
             return self._make_tls(
                 ca_file=tls.ca_file,
@@ -111,6 +123,7 @@ class Upstreams:
         """It is in force from now on. The core is told at once what is known; of what must be resolved first, when
         it is. As long as nothing is known the core goes on with what it was told last."""
         self._in_force = prepared
+        _warn_of_end(prepared)
         hosts = {spec.host for spec in prepared.specs if not spec.numeric}
         for host in self._names.keys() - hosts:
             task = asyncio.get_running_loop().create_task(self._names.pop(host).stop())
@@ -194,3 +207,19 @@ class Upstreams:
 
 def _text(spec: UpstreamSpec, where: str) -> str:
     return str(spec) if spec.numeric else f"{spec} ({where})"
+
+
+def _warn_of_end(prepared: Prepared) -> None:
+    """Nova's side may refuse all requests from then on, and all that it says is in an alert, or nothing."""
+    if prepared.tls is None or prepared.context is None:
+        return
+    expires = prepared.context.expires
+    if expires is None or expires - time.time() > WARN_BEFORE_END:
+        return
+    end = datetime.datetime.fromtimestamp(expires, datetime.timezone.utc)
+    LOG.warning(
+        "nova_client_cert = %s: it %s on %s; Nova's side refuses one that has expired: renew it, and send us SIGHUP",
+        prepared.tls.certificate,
+        "expires" if expires > time.time() else "expired",
+        end.strftime("%Y-%m-%d %H:%M:%S UTC"),
+    )

@@ -39,11 +39,11 @@ class Authority(Certificate):
         super().__init__(f"{folder}/{name}.pem", f"{folder}/{name}.key")
         object.__setattr__(self, "folder", folder)
         files = ("-keyout", self.key, "-out", self.certificate)
-        openssl("req", "-x509", *KEY, *files, "-subj", f"/CN={name}", "-days", "2")
+        openssl("req", "-x509", *KEY, *files, "-subj", f"/CN={name}", "-days", "30")
 
     folder: Path
 
-    def sign(self, name: str, *names: str, days: int = 2) -> Certificate:
+    def sign(self, name: str, *names: str, days: int = 30) -> Certificate:
         """names: as in subjectAltName. days: below 0 it has expired."""
         made = Certificate(f"{self.folder}/{name}.pem", f"{self.folder}/{name}.key")
         more = ("-addext", f"subjectAltName={','.join(names)}") if names else ()

@@ -30,10 +30,18 @@ class Agent:
     """One agent, from entering to leaving."""
 
     def __init__(
-        self, layout: Layout, source: str, listen: Sequence[str], *, host: str, transport_url: str = ""
+        self,
+        layout: Layout,
+        source: str,
+        listen: Sequence[str],
+        *,
+        host: str,
+        transport_url: str = "",
+        report_interval: int = 20,
     ) -> None:
         """source: rest or rpc; host: as it reports itself; transport_url: the stack's own when it is empty
-        and needed."""
+        and needed; report_interval: seconds, by default so many that an outage of some is no reason for Neutron to take
+        us for dead, and to send no events for a minute."""
         self.source = source
         self.host = host
         self._secrets = layout.secrets
@@ -48,7 +56,7 @@ class Agent:
             f"nova_metadata_port = {layout.tcp_ports.nova}",
             f"metadata_proxy_shared_secret = {layout.secrets.metadata}",
             "[agent]",
-            "report_interval = 5",
+            f"report_interval = {report_interval}",
         ]
         fastmeta = [
             "[fastmeta]",

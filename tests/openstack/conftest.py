@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
@@ -81,10 +82,10 @@ class Setting:
         self.cloud = scene.cloud
         self.exits = exits
 
-    def agent(self, source: str, *, transport_url: str = "") -> Agent:
-        """For all of the scene. transport_url: as of Agent."""
+    def agent(self, source: str, **options: Any) -> Agent:
+        """For all of the scene. options: of Agent."""
         host = f"fastmeta-test-{secrets.token_hex(3)}"
-        agent = Agent(self.stack.layout, source, self.scene.listen, host=host, transport_url=transport_url)
+        agent = Agent(self.stack.layout, source, self.scene.listen, host=host, **options)
         return self.exits.enter_context(agent)
 
     def note(self, line: str) -> None:

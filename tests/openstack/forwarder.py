@@ -40,15 +40,19 @@ class Forwarder:
         self._passing.set()
         for thread in self._threads:
             thread.join()
+        for pair in self._pairs:
+            for end in pair:
+                end.close()
 
     def cut(self) -> None:
-        """Ends all connections with an RST, and each new one as soon as it is made."""
+        """Ends all connections, and each new one as soon as it is made."""
         with self._lock:
             self._refusing = True
             for pair in self._pairs:
                 for end in pair:
-                    _reset(end)
-            self._pairs.clear()
+                    # Not closed: their threads read from them.
+                    with contextlib.suppress(OSError):
+                        end.shutdown(socket.SHUT_RDWR)
 
     def silence(self) -> None:
         """Connections stay, new ones are taken, and nothing passes."""

@@ -10,7 +10,7 @@ def test_the_agent_is_in_the_list(setting: Setting, source: str) -> None:
     """Alive, on its host; with REST, too, when it has transport_url."""
     scene = setting.scene
     scene.isolated("a", "10.0.0.0/24", agent_address="10.0.0.2")
-    agent = setting.agent(source, transport_url=setting.stack.layout.transport_url)
+    agent = setting.agent(source, transport_url=setting.stack.layout.transport_url, report_interval=2)
     api = setting.cloud.api
     [found] = until(lambda: api.items("agent", host=agent.host), "the agent in the list")
     try:

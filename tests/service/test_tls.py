@@ -107,9 +107,24 @@ def test_our_certificate_has_expired(setting: Setting, private_folder: Path) -> 
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     served.upstream.tls = context
     assert "the content of nova_client_cert" in served.agent.reload()
+    (line,) = served.agent.logged("nova_client_cert = ")
+    assert re.search(rf"{served.folder}/ours.pem: it expired on 20\S+ \S+ UTC; Nova's side refuses", line)
     assert served.guest.ask("/refused").status == 503
     (line, *_) = served.agent.until_logged("refuses us for our certificate")
     assert re.search(r"alert certificate expired; renew it, or look at the clocks of both machines$", line)
+
+
+def test_our_certificate_expires_soon(setting: Setting, private_folder: Path) -> None:
+    """Said while there is time: at the start, and whenever files are read again."""
+    served = ServedByTls(setting, private_folder, mutual=True)
+    assert served.agent.logged("nova_client_cert = ") == []
+    served.old.sign("ours", days=6)
+    served.agent.reload()
+    (line,) = served.agent.logged("nova_client_cert = ")
+    assert "ours.pem: it expires on " in line
+    served.agent.reload()
+    assert len(served.agent.logged("nova_client_cert = ")) == 2
+    assert served.guest.is_served()
 
 
 def test_http_to_a_server_that_wants_tls(setting: Setting, private_folder: Path) -> None:

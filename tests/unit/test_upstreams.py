@@ -25,6 +25,12 @@ TLS = TlsOptions(
 )
 
 
+class Context:
+    """Without a certificate of ours."""
+
+    expires = None
+
+
 class Table:
     """Remembers what the core is told."""
 
@@ -76,7 +82,7 @@ def run(test: Callable[[Rig], Awaitable[None]]) -> Table:
 
     async def body() -> None:
         made: list[dict[str, Any]] = []
-        upstreams = Upstreams(table, lambda **options: made.append(options) or object())  # type: ignore[func-returns-value]
+        upstreams = Upstreams(table, lambda **options: made.append(options) or Context())  # type: ignore[func-returns-value]
         await test(Rig(upstreams, table, made))
         await upstreams.stop()
         assert len(asyncio.all_tasks()) == 1
@@ -483,7 +489,7 @@ def test_certificates_are_loaded_when_they_are_others() -> None:
 def test_certificates_that_cannot_be_loaded(text: str, shown: str) -> None:
     """Option, file, reason."""
 
-    def fails(**options: object) -> object:
+    def fails(**options: object) -> Any:
         raise CoreError(text)
 
     with pytest.raises(ConfigError) as caught:
