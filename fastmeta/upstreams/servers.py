@@ -210,16 +210,19 @@ def _text(spec: UpstreamSpec, where: str) -> str:
 
 
 def _warn_of_end(prepared: Prepared) -> None:
-    """Nova's side may refuse all requests from then on, and all that it says is in an alert, or nothing."""
+    """Said by us, and in time: when Nova's side refuses the certificate, its alert may be lost with the connection."""
     if prepared.tls is None or prepared.context is None:
         return
     expires = prepared.context.expires
-    if expires is None or expires - time.time() > WARN_BEFORE_END:
+    if expires is None:
+        return
+    left = expires - time.time()
+    if left > WARN_BEFORE_END:
         return
     end = datetime.datetime.fromtimestamp(expires, datetime.timezone.utc)
     LOG.warning(
         "nova_client_cert = %s: it %s on %s; Nova's side refuses one that has expired: renew it, and send us SIGHUP",
         prepared.tls.certificate,
-        "expires" if expires > time.time() else "expired",
+        "expires" if left > 0 else "expired",
         end.strftime("%Y-%m-%d %H:%M:%S UTC"),
     )

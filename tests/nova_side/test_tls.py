@@ -15,7 +15,7 @@ from fastmeta import _core
 from fastmeta.exceptions import CoreError
 from tests.core.loop_kit import Rig, Upstream, Wire, answer, echo, nothing_left_behind, once, until
 
-from .certificates import Authority, Certificate
+from .certificates import Authority, Certificate, openssl
 
 NAME = "nova.test"
 WAIT_MS = 500
@@ -447,3 +447,12 @@ def test_files_that_cannot_be_used(papers: Papers, tmp_path: Path, what: str) ->
         options = {"insecure": True, "certificate": papers.ours.certificate, "private_key": str(wrong)}
     with pytest.raises(CoreError, match=str(wrong)):
         _core.TlsContext(**options)
+
+
+def test_when_our_certificate_ends(papers: Papers) -> None:
+    """As openssl(1) says it of the same file."""
+    ours = papers.ours
+    context = _core.TlsContext(insecure=True, certificate=ours.certificate, private_key=ours.key)
+    said = openssl("x509", "-in", ours.certificate, "-noout", "-enddate").decode().strip()
+    assert context.expires == ssl.cert_time_to_seconds(said.removeprefix("notAfter="))
+    assert _core.TlsContext(insecure=True).expires is None

@@ -40,19 +40,15 @@ class Forwarder:
         self._passing.set()
         for thread in self._threads:
             thread.join()
-        for pair in self._pairs:
-            for end in pair:
-                end.close()
 
     def cut(self) -> None:
-        """Ends all connections, and each new one as soon as it is made."""
+        """Ends all connections with an RST, and each new one as soon as it is made."""
         with self._lock:
             self._refusing = True
             for pair in self._pairs:
                 for end in pair:
-                    # Not closed: their threads read from them.
-                    with contextlib.suppress(OSError):
-                        end.shutdown(socket.SHUT_RDWR)
+                    _reset(end)
+            self._pairs.clear()
 
     def silence(self) -> None:
         """Connections stay, new ones are taken, and nothing passes."""
@@ -97,7 +93,8 @@ class Forwarder:
 
 
 def _reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # Wakes the thread that reads; it fails when the other side has ended the connection.
     with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
+    connection.close()

@@ -19,7 +19,7 @@ from .upstream import Upstream
 class ServedByTls:
     """nova_metadata_host = 127.0.0.1, as the other tests have it; the authority's certificate is in ca.pem."""
 
-    def __init__(self, setting: Setting, folder: Path, *, mutual: bool = False) -> None:
+    def __init__(self, setting: Setting, folder: Path, *, mutual: bool = False, days: int = 30) -> None:
         self.folder = folder
         self.old, self.new = Authority(folder, "old"), Authority(folder, "new")
         self.guest = setting.cloud.guests["blue-5"]
@@ -29,7 +29,7 @@ class ServedByTls:
         default = ["nova_metadata_host = 127.0.0.1", "nova_metadata_protocol = https"]
         default.append(f"auth_ca_cert = {self.ca_file}")
         if mutual:
-            ours = self.old.sign("ours")
+            ours = self.old.sign("ours", days=days)
             default += [f"nova_client_cert = {ours.certificate}", f"nova_client_priv_key = {ours.key}"]
         self.upstream.tls = self.old.sign("one", "IP:127.0.0.1").server(
             clients=self.old.certificate if mutual else None
@@ -115,13 +115,13 @@ def test_our_certificate_has_expired(setting: Setting, private_folder: Path) -> 
 
 
 def test_our_certificate_expires_soon(setting: Setting, private_folder: Path) -> None:
-    """Said while there is time: at the start, and whenever files are read again."""
-    served = ServedByTls(setting, private_folder, mutual=True)
-    assert served.agent.logged("nova_client_cert = ") == []
-    served.old.sign("ours", days=6)
-    served.agent.reload()
+    """Said while there is time, whenever the files are read."""
+    served = ServedByTls(setting, private_folder, mutual=True, days=6)
     (line,) = served.agent.logged("nova_client_cert = ")
     assert "ours.pem: it expires on " in line
+    served.agent.reload()
+    assert len(served.agent.logged("nova_client_cert = ")) == 2
+    served.old.sign("ours", days=30)
     served.agent.reload()
     assert len(served.agent.logged("nova_client_cert = ")) == 2
     assert served.guest.is_served()

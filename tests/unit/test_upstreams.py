@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -28,7 +28,7 @@ TLS = TlsOptions(
 class Context:
     """Without a certificate of ours."""
 
-    expires = None
+    expires: float | None = None
 
 
 class Table:
@@ -82,7 +82,12 @@ def run(test: Callable[[Rig], Awaitable[None]]) -> Table:
 
     async def body() -> None:
         made: list[dict[str, Any]] = []
-        upstreams = Upstreams(table, lambda **options: made.append(options) or Context())  # type: ignore[func-returns-value]
+
+        def make(**options: Any) -> Context:
+            made.append(options)
+            return Context()
+
+        upstreams = Upstreams(table, make)
         await test(Rig(upstreams, table, made))
         await upstreams.stop()
         assert len(asyncio.all_tasks()) == 1
@@ -489,7 +494,7 @@ def test_certificates_are_loaded_when_they_are_others() -> None:
 def test_certificates_that_cannot_be_loaded(text: str, shown: str) -> None:
     """Option, file, reason."""
 
-    def fails(**options: object) -> Any:
+    def fails(**options: object) -> NoReturn:
         raise CoreError(text)
 
     with pytest.raises(ConfigError) as caught:
