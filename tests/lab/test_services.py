@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def test_one_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.
 def test_one_dies_with_its_parent(tmp_path: Path) -> None:
     code = f"""
 import os, sys, time
+from collections.abc import Iterator
 from pathlib import Path
 from fastmeta.lab.services import Service
 code = "{READY}; import time; time.sleep(60)"
@@ -143,6 +145,18 @@ def test_signals_interrupt_what_they_may() -> None:
     assert time.monotonic() - begin < 10
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt. A shell without job control starts what runs in its background with SIGINT ignored
+    (POSIX, Shell Command Language 2.11), and Python leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_work_in_a_thread_is_finished_before_an_interrupt_goes_on() -> None:
     steps = []
 
