@@ -147,8 +147,8 @@ def test_signals_interrupt_what_they_may() -> None:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt. A shell without job control starts what runs in its background with SIGINT ignored
-    (POSIX, Shell Command Language 2.11), and Python leaves it so."""
+    """SIGINT raises KeyboardInterrupt. A shell without job control starts what runs in its background with SIGINT
+    ignored (POSIX, Shell Command Language 2.11), and Python leaves it so."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
