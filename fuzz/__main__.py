@@ -2,6 +2,9 @@
 
 First it replays fuzz/regressions, then the seeds. What it finds on the way is kept in build/fuzz/corpus: the next run
 goes on from there. A crash (or a hang, or a broken rule) ends it with status 1 and the way to see it again.
+
+With --seed, two runs of the same commit from an empty corpus take the same way, so that continuous integration judges
+the commit and not the day: new ways are looked for by runs without it.
 """
 
 from __future__ import annotations
@@ -43,8 +46,18 @@ def figure(pattern: str, text: str) -> int:
     return int(found[-1]) if found else 0
 
 
-def run(target: str, seconds: int, longest: int) -> Outcome:
-    """One target, after its regressions. Its log is kept."""
+def fixed_addresses() -> list[str]:
+    """What goes before a command so that its addresses are the same each time: libFuzzer takes values that were compared
+    into its inputs, and some are addresses. Nothing where personality(2) is not allowed."""
+    try:
+        allowed = subprocess.run(["setarch", "-R", "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    return ["setarch", "-R"] if allowed else []
+
+
+def run(target: str, seconds: int, longest: int, seed: int) -> Outcome:
+    """One target, after its regressions. Its log is kept. A seed of 0 is another one each time."""
     corpus, crashes = FOLDER / "corpus" / target, FOLDER / "crashes" / target
     for folder in (corpus, crashes):
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,13 +67,15 @@ def run(target: str, seconds: int, longest: int) -> Outcome:
     commands = [[str(FOLDER / target), *regressions]] if regressions else []
     commands.append(
         [
+            *(fixed_addresses() if seed else []),
             str(FOLDER / target),
+            f"-seed={seed}",
             f"-max_total_time={seconds}",
             f"-max_len={longest}",
             f"-timeout={HANG_S}",
             f"-rss_limit_mb={MEMORY_MB}",
             f"-artifact_prefix={crashes}/",
-            "-entropic_scale_per_exec_time=1",
+            f"-entropic_scale_per_exec_time={int(not seed)}",
             "-print_final_stats=1",
             str(corpus),
             str(FOLDER / "seeds" / target),
@@ -96,15 +111,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description="Fuzzes the core for a bounded time.")
     parser.add_argument("--seconds", type=int, default=60, help="in all, shared by the targets (default: 60)")
     parser.add_argument("--target", choices=build.TARGETS, help="this one alone")
+    parser.add_argument("--seed", type=int, default=0, help="the same way each time (default: another one)")
     given = parser.parse_args()
     build.fuzzer(FOLDER)
     seeds.write(FOLDER / "seeds")
     outcomes = []
     for target, (share, longest) in SHARES.items():
         if given.target is None:
-            outcomes.append(run(target, max(int(given.seconds * share), 1), longest))
+            outcomes.append(run(target, max(int(given.seconds * share), 1), longest, given.seed))
         elif given.target == target:
-            outcomes.append(run(target, given.seconds, longest))
+            outcomes.append(run(target, given.seconds, longest, given.seed))
     print(f"{'target':<14}{'executions':>12}{'edges':>8}{'inputs':>8}")
     for each in outcomes:
         print(

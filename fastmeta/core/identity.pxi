@@ -182,6 +182,7 @@ cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Ident
             entry.ends_us = message.ends_us
             scope.absent_n += 1
     if by_unlikely(changed):
+        entry.rechecked_us = 0
         # Whoever gives answers should have revoked it first. Nothing of the former instance goes out all the same.
         scope.revision += 1
         up_revoke(loop, scope, message.address, message.interface)
@@ -199,6 +200,7 @@ cdef void id_revoke_entry(LoopState *loop, Scope *scope, Entry *entry) noexcept 
     if ls_is_empty(&entry.waiters):
         id_drop(loop, scope, entry)
     else:
+        entry.rechecked_us = 0             # what was asked then was asked about another identity
         id_ask(loop, scope, entry)
 
 

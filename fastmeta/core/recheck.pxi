@@ -4,7 +4,7 @@
 
 cdef enum:
     RC_YOUNG_US = 2000000      # an identity that was confirmed so shortly ago is not doubted
-    RC_AGAIN_US = 10000000     # for so long after a 404 further ones lead to no question about the same address
+    RC_AGAIN_US = 10000000     # for so long after a 404 further ones lead to no question about the same identity
     RC_WAIT_MS = 3000          # the answer is not held longer: the source may be away
 
 

@@ -153,7 +153,7 @@ cdef struct Entry:
     uint64_t asked_us          # when the last miss was told to Python; 0: never
     uint64_t ends_us           # VALID: age limit of the identity; ABSENT: until when it is kept
     uint64_t confirmed_us      # VALID: when the question was sent that it is the answer to
-    uint64_t rechecked_us      # when a 404 of Nova's led to a question about it; 0: never
+    uint64_t rechecked_us      # when a 404 of Nova's led to a question about its identity; 0: never
     uint64_t naming            # VALID, ABSENT: its number of all that were named; the same again is no other
     bint used                  # VALID: by a request, since it was confirmed
     Identity *identity         # owned; VALID only

@@ -85,6 +85,26 @@ def test_one_question_in_ten_seconds(make_rig: Callable[..., Rig]) -> None:
     assert rig.stat("rechecks") == 1
 
 
+@pytest.mark.parametrize("how", ["named", "revoked, then named"])
+def test_another_identity_is_asked_about_for_itself(make_rig: Callable[..., Rig], how: str) -> None:
+    """What the source said of the former one says nothing about who has the address since."""
+
+    def on_miss(rig: Rig, scope: int, address: str) -> None:
+        asked = len(rig.misses)
+        if asked == 1 and how == "revoked, then named":
+            rig.age[scope, address] = 1
+            rig.revoke(address)
+            return
+        rig.age[scope, address] = 1
+        put_old(rig)
+
+    rig = make_rig(nova, on_miss=on_miss)
+    put_old(rig)
+    assert rig.ask("/no").status == 404
+    assert [request.one("X-Instance-ID") for request in rig.upstream.requests] == [OLD, NEW]
+    assert rig.stat("rechecks") == 2
+
+
 def test_an_identity_that_was_just_confirmed_is_not_doubted(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(nova)
     put_old(rig, 1.0)
