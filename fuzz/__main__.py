@@ -47,8 +47,9 @@ def figure(pattern: str, text: str) -> int:
 
 
 def fixed_addresses() -> list[str]:
-    """What goes before a command so that its addresses are the same each time: libFuzzer takes values that were compared
-    into its inputs, and some are addresses. Nothing where personality(2) is not allowed."""
+    """What goes before a command so that its addresses are the same each time, as libFuzzer takes values that were
+    compared into its inputs, and some are addresses. Nothing where personality(2) is not allowed.
+    """
     try:
         allowed = subprocess.run(["setarch", "-R", "true"], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
