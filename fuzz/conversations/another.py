@@ -111,6 +111,24 @@ def another_instance() -> Iterator[tuple[str, Conversation]]:
             .answer(answer, server=1)
             .turn(4),
         )
+    # It is one that was not doubted, ends while the guest takes no byte of its 404, and the source names another one.
+    yield (
+        "another-before-the-kernel-takes-a-byte-of-404",
+        Conversation(answers=False, policy="short")
+        .connect()
+        .connect()
+        .ask("get")
+        .turn(5)
+        .guest_window(0)
+        .answer("404")
+        .turn(3)
+        .policy(0, "known")
+        .time(100)
+        .ask("get", guest=1)
+        .turn(4)
+        .guest_window(UNBOUNDED)
+        .turn(6),
+    )
     # Connections are there at once, kept or new: what is sent again under the new name is not aborted again.
     for connecting in (0, 1):
         yield (
