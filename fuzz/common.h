@@ -85,8 +85,8 @@ static uint8_t *bytes_append(struct bytes *queue, const void *data, size_t lengt
 {
     if (queue->start == queue->end)
         queue->start = queue->end = 0;
-    if (queue->end + length > queue->room) {
-        queue->room = (queue->end + length) * 2;
+    if (!queue->data || queue->end + length > queue->room) {
+        queue->room = (queue->end + length) * 2 + 16;
         queue->data = realloc(queue->data, queue->room);
     }
     uint8_t *place = queue->data + queue->end;
