@@ -12,3 +12,4 @@ cython-lint fastmeta/_core.pyx fastmeta/core/*.pxi
 mypy
 python -m mypy.stubtest fastmeta._core --allowlist tests/build/stubtest-allow.txt
 python tools/config_reference.py --check
+python tools/compatibility.py --check

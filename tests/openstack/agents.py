@@ -38,10 +38,13 @@ class Agent:
         host: str,
         transport_url: str = "",
         report_interval: int = 20,
+        nova_port: int = 0,
+        secret: str = "",
     ) -> None:
         """source: rest or rpc; host: as it reports itself; transport_url: the stack's own when it is empty
         and needed; report_interval: seconds, by default so many that an outage of some is no reason for Neutron to take
-        us for dead, and to send no events for a minute."""
+        us for dead, and to send no events for a minute; nova_port, secret: of what stands in Nova's place, if not
+        the stack's own."""
         self.source = source
         self.host = host
         self._secrets = layout.secrets
@@ -53,8 +56,8 @@ class Agent:
         metadata_agent = [
             "[DEFAULT]",
             f"nova_metadata_host = {ADDRESS}",
-            f"nova_metadata_port = {layout.tcp_ports.nova}",
-            f"metadata_proxy_shared_secret = {layout.secrets.metadata}",
+            f"nova_metadata_port = {nova_port or layout.tcp_ports.nova}",
+            f"metadata_proxy_shared_secret = {secret or layout.secrets.metadata}",
             "[agent]",
             f"report_interval = {report_interval}",
         ]

@@ -135,6 +135,10 @@ class Scene:
         self._places[network.network_id] = _Place(lab_network, [("0.0.0.0/0", gateway)], port, routed=True)
         return network
 
+    def gateway(self, network: Network) -> Port:
+        """The port in which the metadata address is, or that the way to it leads over."""
+        return self._places[network.network_id].gateway
+
     def guest(self, network: Network, *addresses: str) -> Guest:
         """A new instance with these addresses, the first one IPv4, that is up."""
         return self.boot(self.cloud.instance(network, *addresses))

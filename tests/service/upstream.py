@@ -116,6 +116,8 @@ class Upstream:
         self.secrets = {secret}
         """Each of them makes good signatures."""
         self.scripts: dict[str, Script] = {}
+        self.default: Script = plain
+        """For all other targets."""
         self.tls: ssl.SSLContext | None = None
         """How it speaks TLS with those that connect from now on."""
         self.received: list[Received] = []
@@ -214,7 +216,9 @@ class Upstream:
                             return
                         with self._lock:
                             self.received.append(request)
-                        script = self.scripts.get(request.target.split("/")[1].partition("?")[0], plain)
+                        script = self.scripts.get(
+                            request.target.partition("/")[2].split("/")[0].partition("?")[0], self.default
+                        )
                         if script(Exchange(self, connection, request)) is False:
                             return
         finally:

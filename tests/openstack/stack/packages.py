@@ -26,9 +26,11 @@ DEBIAN = (
     "libc6-dev",
     "iproute2",
     "iptables",
+    "haproxy",
 )
 """python3-dev and gcc: uwsgi is compiled."""
 PROGRAMS = (
+    "/usr/sbin/haproxy",
     "/usr/sbin/mariadbd",
     "/usr/bin/mariadb-install-db",
     "/usr/lib/rabbitmq/bin/rabbitmq-server",

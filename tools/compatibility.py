@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Writes docs/compatibility.md from the differences that the side-by-side test expects, so that it cannot say anything
+else than what was seen.
+
+Usage: tools/compatibility.py [--check]: with --check nothing is written, and the exit status is 1 when the file in
+docs/ is not what the differences say.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE = ROOT / "docs" / "compatibility.md"
+sys.path.insert(0, str(ROOT / "tests" / "openstack" / "side_by_side"))
+
+from cases import CASES  # noqa: E402
+from differences import ANSWERS, GUESTS_OWN, REFUSED, REQUESTS, Difference  # noqa: E402
+
+INTRODUCTION = f"""\
+# What is different from the stock agent and its proxies
+
+<!-- Made by tools/compatibility.py from tests/openstack/side_by_side/differences.py; change it there. -->
+
+`make test-openstack` sends {len(CASES)} requests through Neutron's own haproxies and neutron-metadata-agent, and the
+same through fastmeta, in front of an upstream that records what it gets. What the upstream saw, and what the guest saw,
+is compared: method, target, each header, content, status, reason phrase, and how the answer ended. These are all the
+differences; any other one fails the test, and so does one that is listed here and not seen any more. Headers and
+content of two answers with different statuses are not compared.
+
+The stock pair is that of the OpenStack release in `tests/openstack/stack/constraints.txt`, with Debian's haproxy.
+"""
+
+CHAPTERS = (
+    ("What Nova gets", REQUESTS),
+    ("What guests say of themselves", GUESTS_OWN),
+    ("What is refused", REFUSED),
+    ("What guests get", ANSWERS),
+)
+
+
+def row(difference: Difference) -> str:
+    names = [case.name for case in CASES if difference.is_about(case.name)]
+    cases = "all" if len(names) == len(CASES) else str(len(names))
+    cells = (difference.title, difference.stock, difference.ours, difference.why, cases)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def text() -> str:
+    parts = [INTRODUCTION]
+    for title, differences in CHAPTERS:
+        rows = "\n".join(row(difference) for difference in differences)
+        parts.append(
+            f"## {title}\n\n| what | stock | fastmeta | why | cases |\n| --- | --- | --- | --- | --- |\n{rows}\n"
+        )
+    return "\n".join(parts)
+
+
+def main() -> int:
+    if "--check" not in sys.argv[1:]:
+        FILE.write_text(text())
+        return 0
+    if FILE.exists() and FILE.read_text() == text():
+        return 0
+    print("docs/compatibility.md is not up to date: run tools/compatibility.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
