@@ -106,7 +106,7 @@ class Agent:
             upstreams.take(prepared)
             await source.start(resolver.changed, resolver.announcing)
             reporter.start()
-            listeners.start(resolver.links_changed)
+            listeners.start(resolver.links_changed, functools.partial(self._reachable, resolver))
             self._tell_ready(listeners, resolver)
             if self._reload_wanted:
                 self._reload(reloader, listeners, resolver)
@@ -201,6 +201,11 @@ class Agent:
             notify("READY=1", _status(listeners, resolver))
         if failure:  # (outside of except, where oslo.log would say it twice)
             LOG.critical("reload: the core does not take it: %s", failure)
+
+    def _reachable(self, resolver: Resolver, scope: int) -> None:
+        """A listener of this scope is open from now on."""
+        if self._configuration.settings.prefetch:
+            resolver.prefetch(scope)
 
     def _say_doubts(self) -> None:
         for doubt in self._configuration.doubts:

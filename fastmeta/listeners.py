@@ -78,6 +78,7 @@ class Listeners:
         self._places: dict[int, ListenSpec] = {}
         self._links = LinkWatch(self._links_changed)
         self._on_links_changed: Callable[[int], None] = _nobody
+        self._on_opened: Callable[[int], None] = _nobody
         # While it starts: those that can be opened, all together.
         self._gathered: list[_Slot] | None = None
         self._watch = NamespaceWatch(
@@ -94,16 +95,23 @@ class Listeners:
         """How many are open."""
         return sum(slot.number is not None for slot in self._slots)
 
-    def start(self, on_links_changed: Callable[[int], None] | None = None) -> None:
+    def start(
+        self,
+        on_links_changed: Callable[[int], None] | None = None,
+        on_opened: Callable[[int], None] | None = None,
+    ) -> None:
         """Opens all that can be opened now. Those of namespaces that are not there yet follow when they are;
         what fails in a namespace is tried again.
 
         on_links_changed(scope) is called with the number of a scope when the indexes of interfaces may mean
-        something else in its namespace than before. Raises ListenError when one outside of any namespace
+        something else in its namespace than before; on_opened(scope) for each of its listeners that is open from
+        then on. Raises ListenError when one outside of any namespace
         cannot be opened: nothing will change by itself there.
         """
         if on_links_changed is not None:
             self._on_links_changed = on_links_changed
+        if on_opened is not None:
+            self._on_opened = on_opened
         for error in self._open(self._slots_of.get(None, ())):
             if error is not None:
                 raise error
@@ -237,6 +245,7 @@ class Listeners:
         slot.number = number
         self._places[number] = slot.spec
         LOG.info("listening: %s", slot.spec)
+        self._on_opened(slot.scope_number)
 
 
 def _nobody(number: int) -> None:

@@ -159,8 +159,17 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "lookup_timeout",
         type=Seconds(0.1, 60),
         default=3.0,
-        help="Seconds that one question may take. It is asked again then, for as long as guests wait "
-        "(park_timeout).",
+        help="Seconds that one question may take, and each further call of one that needs several calls. It is asked "
+        "again then, for as long as guests wait (park_timeout).",
+    ),
+    cfg.BoolOpt(
+        "prefetch",
+        default=False,
+        help="Ask for all ports of a network or router as soon as it can be reached here, before a guest asks, up to "
+        "2,000 of them: guests that boot right after need not wait for an answer about them. What is not used within "
+        "identity_ttl ends, so it helps where networks come together with their guests; where they stay and guests "
+        "come later, it only costs calls. After a reload it holds for networks and routers that can be reached from "
+        "then on.",
     ),
     cfg.Opt(
         "park_timeout",

@@ -84,6 +84,7 @@ class Settings:
     identity_ttl_with_events: float
     negative_ttl: float
     lookup_timeout: float
+    prefetch: bool
     park_timeout: float
     drain_timeout: float
     loops: int
@@ -127,6 +128,7 @@ class Settings:
             identity_ttl_with_events=reader.own("identity_ttl_with_events"),
             negative_ttl=reader.own("negative_ttl"),
             lookup_timeout=lookup_timeout,
+            prefetch=reader.own("prefetch"),
             park_timeout=reader.own("park_timeout"),
             drain_timeout=reader.own("drain_timeout"),
             loops=reader.own("loops"),

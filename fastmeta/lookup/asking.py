@@ -23,6 +23,7 @@ from fastmeta.exceptions import (
 from fastmeta.lookup.circuit import OPEN_AFTER, Circuit, Failure, Place, pause_after
 from fastmeta.lookup.judgement import Judgement
 from fastmeta.lookup.known import Key
+from fastmeta.lookup.parts import in_parts
 from fastmeta.lookup.said import Said
 from fastmeta.lookup.source import LookupSource
 from fastmeta.lookup.trust import Trust
@@ -34,6 +35,10 @@ LOG = logging.getLogger(__name__)
 
 LINK_PAUSE = 0.5
 """Seconds until those are looked at again whose link's network could not be told; a change comes first."""
+
+FRESH_PART = 0.8
+"""Of identity_ttl: an answer that comes in parts and takes longer is given up. (One that comes at once may take
+lookup_timeout, whatever that is.)"""
 
 LinkMac = Callable[[int, int], "str | None"]
 
@@ -156,9 +161,14 @@ class Asking:
     async def _query(self, state: ScopeState, questions: Sequence[Question]) -> Answer | LookupFailedError:
         """What the source says, or why it says nothing."""
         try:
-            return await asyncio.wait_for(self._source.ports(state.scope, questions), self.lookup_timeout)
-        except asyncio.TimeoutError:
-            return _SilentError(f"no answer in {self.lookup_timeout:g} seconds (lookup_timeout)")
+            return await in_parts(
+                lambda heard: self._source.ports(state.scope, questions, heard),
+                self.lookup_timeout,
+                # Whoever waits is still there then, and what is said can still be believed for a while.
+                min(self.park_timeout, self._trust.short * FRESH_PART),
+            )
+        except asyncio.TimeoutError as error:
+            return _SilentError(str(error))
         except LookupFailedError as error:
             return error
         except Exception as error:
@@ -198,6 +208,9 @@ class Asking:
         judgement = Judgement(state.scope, answer, questions)
         for key, (question, link) in query.batch.items():
             verdict = judgement.of(question, link)
+            if state.prefetch is not None:
+                # What was asked for somebody counts, whichever of the two questions was sent first.
+                state.prefetch.changed_addresses.add(key[0])
             if query.is_void_for(key, verdict.port):
                 continue
             if verdict.unclear:

@@ -108,6 +108,7 @@ class Circuit:
         self._first_pause = first_pause
         self._repeats = Repeats(REPEAT_PERIOD, clock)
         self._waiting: deque[asyncio.Future[Place]] = deque()
+        self._for_quiet: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._places = PLACES
         self._taken = 0
@@ -139,7 +140,19 @@ class Circuit:
                 future.result().give_back()
             elif future in self._waiting:
                 self._waiting.remove(future)
+                self._let_in()  # somebody may wait for it to be quiet
             raise
+
+    async def quiet(self) -> None:
+        """Waits until nobody waits for a place, and it is closed: for what gives way to everybody, and takes none."""
+        while self.is_open or self._waiting:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._for_quiet.append(future)
+            try:
+                await future
+            finally:
+                if future in self._for_quiet:
+                    self._for_quiet.remove(future)
 
     def try_now(self) -> None:
         """Something has changed, so that a pause is not worth it."""
@@ -157,6 +170,11 @@ class Circuit:
             else:
                 self._taken += 1
             future.set_result(Place(self, probes=probes))
+        if self._for_quiet and not self._waiting and not self.is_open:
+            for quiet in self._for_quiet:
+                if not quiet.done():
+                    quiet.set_result(None)
+            self._for_quiet.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -4,6 +4,10 @@ A question costs one call for a network and two for a router, whose own ports sa
 addresses are named in a call. When there are more, all ports of the scope are listed, page by page, since that is fewer
 calls; unless it has more than WHOLE of them: then the addresses are named after all, in several calls.
 
+Each call has lookup_timeout, not all of them together, so that a Neutron that is slow gets done with a long list: what
+has come is kept while the rest is asked for. Pages are as long as it manages in that time. An answer that was made of
+several calls is as old as the first of them.
+
 The API is not believed to keep to what it was asked: a router's ports are looked at again here, everything else by the
 resolver. No question leaves without networks to which it is confined: a router without networks has no guests.
 """
@@ -16,10 +20,11 @@ import datetime
 import functools
 import http
 import math
+import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
 import requests
 from keystoneauth1 import exceptions as ks
@@ -36,6 +41,7 @@ from fastmeta.exceptions import (
 from fastmeta.lookup import bounded_http, strict_json
 from fastmeta.lookup.calls import Call, Threads
 from fastmeta.lookup.keystone import NeutronOptions, make_session
+from fastmeta.lookup.parts import Heard, ignored
 from fastmeta.lookup.source import OnAnnouncing, OnChange
 from fastmeta.models import (
     ROUTER_INTERFACE_OWNERS,
@@ -52,8 +58,12 @@ from fastmeta.repeats import Repeats, more
 
 LOG = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 THREADS = 16
 """Calls at once."""
+LIST_THREADS = 2
+"""Calls at once for lists that nobody waits for (all_ports): they take none of the threads above."""
 NAMED = 100
 """Addresses that are named in a call."""
 MAX_NETWORKS = 60
@@ -63,12 +73,18 @@ MAX_QUERY = 7500
 (Apache: 8,190 for the whole line, nginx: 8 KiB)."""
 PAGE = 1000
 """Ports that are asked for in one answer; the server may give fewer (pagination_max_limit)."""
+SMALLEST_PAGE = 125
+"""When a page takes too long the next ones are half as long, down to this; and twice as long when it takes little."""
+SLOW_PART, QUICK_PART = 0.5, 0.125
+"""Of lookup_timeout: too long, and little."""
 WHOLE = 2000
 """A scope with more ports is not listed."""
 MAX_PORTS = 100_000
 """A list that does not end is no answer."""
 MAX_LARGE = 10_000
-"""Scopes of which it is remembered that they have more than WHOLE ports, or that something was seen of them."""
+"""Scopes of which it is remembered that they are too large to be listed, or that something was seen of them."""
+LARGE_PERIOD = 600.0
+"""Seconds for which a scope is not listed again."""
 MAX_REST = 30.0
 """Seconds for which nothing is asked because the server says so (Retry-After)."""
 OWN_PART = 0.95
@@ -83,6 +99,45 @@ REPEAT_PERIOD = 600.0
 """Seconds for which it is not said again that nothing is visible."""
 
 Filters: TypeAlias = "list[tuple[str, str]]"
+Page: TypeAlias = "tuple[list[object], bool]"
+"""The elements of one answer, and whether these were the last ones."""
+Steps: TypeAlias = "Generator[Filters, Page, T]"
+"""A question, call by call: gives what to ask next, is sent what was answered, and returns what came of it."""
+
+
+class _Job(Generic[T]):
+    """A question that is being asked, one call after the other, by whatever thread. What has come stays when a call
+    fails, which may be repeated then."""
+
+    def __init__(self, steps: Steps[T]) -> None:
+        self._steps = steps
+        self._lock = threading.Lock()
+        self.wanted = next(steps)
+        self.heard = 0
+        """Calls that were answered."""
+        self.result: T | None = None
+
+    @property
+    def lists(self) -> bool:
+        """Whether the next call is for a page of a list, whose length may be chosen."""
+        return not any(name in ("fixed_ips", "mac_address", "device_id", "limit") for name, _ in self.wanted)
+
+    def go_on(self, fetch: Callable[[Filters, Call], Page], call: Call) -> bool:
+        """In a thread: one call. True when it was the last one."""
+        # A thread that was cut off may need a moment to notice.
+        if not self._lock.acquire(timeout=call.seconds_left()):
+            raise call.too_late()
+        try:
+            page = fetch(self.wanted, call)
+            self.heard += 1
+            try:
+                self.wanted = self._steps.send(page)
+            except StopIteration as end:
+                self.result = end.value
+                return True
+            return False
+        finally:
+            self._lock.release()
 
 
 class RestSource:
@@ -94,45 +149,91 @@ class RestSource:
     def __init__(self, conf: cfg.ConfigOpts, lookup_timeout: Callable[[], float]) -> None:
         """Raises ConfigError, UnsafeFileError."""
         options = NeutronOptions(conf)
-        self._session = make_session(conf, THREADS)
+        self._session = make_session(conf, THREADS + LIST_THREADS)
         self._endpoint_override = options.url("neutron", "endpoint_override")
         self._wanted = {name: options[name] for name in ("service_type", "service_name", "region_name")}
         self._interfaces: list[str] = options["valid_interfaces"]
         self._lookup_timeout = lookup_timeout
         self._threads: Threads | None = None
+        self._list_threads: Threads | None = None
         self._token: asyncio.Task[None] | None = None
         self._token_call = Call(0)
         self._token_until = -math.inf
         self._url = ""
         self._rest: tuple[float, str] = (-math.inf, "")
-        self._large: set[Scope] = set()
-        self._looked_at: set[Scope] = set()
+        self._page_size = PAGE
+        self._large: dict[Scope, float] = {}
+        self._looked_at: dict[Scope, float] = {}
         self._repeats = Repeats(REPEAT_PERIOD)
 
     async def start(self, on_change: OnChange, on_announcing: OnAnnouncing) -> None:
         """Neutron's API announces nothing. The first token is fetched now, so that no guest waits for it, and so that
         wrong credentials show at once; how that ends is not waited for."""
         self._threads = Threads("neutron", THREADS, "Neutron's API")
+        self._list_threads = Threads("neutron-list", LIST_THREADS, "Neutron's API")
         self._renew().add_done_callback(_say_how_it_began)
 
-    async def ports(self, scope: Scope, questions: Sequence[Question]) -> Answer:
+    async def ports(self, scope: Scope, questions: Sequence[Question], heard: Heard = ignored) -> Answer:
         """As of LookupSource."""
-        until, because = self._rest
-        if time.monotonic() < until:
-            raise LookupUnavailableError(because)
-        call = Call(self._lookup_timeout() * OWN_PART)
-        if time.monotonic() >= self._token_until:
-            await self._wait_for_token(call)
-        work = functools.partial(self._answer, scope, questions)
-        answer, is_anything_visible = await self._started.run(work, call)
+        job = _Job(self._question(scope, questions))
+        try:
+            answer, is_anything_visible = await self._finish(job, self._started, heard)
+        except asyncio.CancelledError:
+            if job.heard and job.lists:
+                # Whoever waited has given up: the next question has a better chance.
+                _remember(self._large, scope)
+            raise
         if not is_anything_visible:
             self._complain_of_blindness(scope)
         return answer
 
+    async def all_ports(self, scope: Scope, most: int, heard: Heard = ignored) -> Answer | None:
+        """As of LookupSource."""
+        job = _Job(self._everything(scope, most))
+        return await self._finish(job, _not_before_start(self._list_threads), heard)
+
+    async def _finish(self, job: _Job[T], threads: Threads, heard: Heard) -> T:
+        """Asks all that there is to ask."""
+        while True:
+            until, because = self._rest
+            if time.monotonic() < until:
+                raise LookupUnavailableError(because)
+            call = Call(self._lookup_timeout() * OWN_PART)
+            if time.monotonic() >= self._token_until:
+                await self._wait_for_token(call)
+            try:
+                if await threads.run(functools.partial(job.go_on, self._fetch), call):
+                    return job.result  # type: ignore[return-value]
+            except LookupUnavailableError:
+                if not (call.is_over and job.lists and self._shorten_pages() and job.heard):
+                    raise
+                # What has come so far is kept: the same page again, but shorter.
+            heard()
+
+    def _fetch(self, wanted: Filters, call: Call) -> Page:
+        """In a thread: one call, with pages as long as the server manages."""
+        if any(name == "limit" for name, _ in wanted):
+            return self._page(wanted, call)
+        size, began = self._page_size, time.monotonic()
+        page = self._page([*wanted, ("limit", str(size))], call)
+        part = (time.monotonic() - began) / (self._lookup_timeout() * OWN_PART)
+        if len(page[0]) >= size and size == self._page_size:
+            if part > SLOW_PART:
+                self._shorten_pages()
+            elif part < QUICK_PART:
+                self._page_size = min(size * 2, PAGE)
+        return page
+
+    def _shorten_pages(self) -> bool:
+        """False when they are as short as they may be."""
+        size, self._page_size = self._page_size, max(self._page_size // 2, SMALLEST_PAGE)
+        return self._page_size < size
+
     async def stop(self) -> None:
         """Whatever is under way is cut off."""
-        if self._threads is not None:
-            await self._threads.stop()
+        await asyncio.gather(
+            *(threads.stop() for threads in (self._threads, self._list_threads) if threads is not None)
+        )
         if self._token is not None:
             self._token.cancel()
             await asyncio.gather(self._token, return_exceptions=True)
@@ -140,9 +241,7 @@ class RestSource:
 
     @property
     def _started(self) -> Threads:
-        if self._threads is None:
-            raise RuntimeError("start() comes first")
-        return self._threads
+        return _not_before_start(self._threads)
 
     # The token. One call at a time fetches it, whatever the number of questions; none of these holds a thread while
     # Keystone is waited for.
@@ -260,34 +359,38 @@ class RestSource:
     def _neutron(self) -> str:
         return f"Neutron at {bounded_http.shown_url(self._url.removesuffix('/v2.0/ports'))}"
 
-    # Ports. All of this runs in a thread.
+    # Ports: what to ask, one call after the other, and what came of it. All of this runs in a thread.
 
-    def _answer(self, scope: Scope, questions: Sequence[Question], call: Call) -> tuple[Answer, bool]:
+    def _question(self, scope: Scope, questions: Sequence[Question]) -> Steps[tuple[Answer, bool]]:
         """The answer, and whether there is any sign that we may see the scope's ports."""
-        links: Mapping[str, frozenset[str]] = {}
-        if scope.kind is ScopeKind.ROUTER:
-            own = self._own_ports(scope.uuid, call)
-            links = links_of(own)
-            networks = sorted(
-                {port.network_id for port in own if port.device_owner in ROUTER_INTERFACE_OWNERS}
-            )
-            if not networks:
-                return Answer(frozenset(), (), links=links), bool(own)
-        else:
-            networks = [scope.uuid]
-        items = self._items(scope, networks, list(dict.fromkeys(questions)), call)
+        networks, links, own = yield from self._networks(scope)
+        if not networks:
+            return Answer(frozenset(), (), links=links), own
+        items = yield from self._items(scope, networks, list(dict.fromkeys(questions)))
         visible = bool(items or links) or scope in self._looked_at
         if not visible:
-            visible = bool(
-                self._page([("network_id", scope.uuid), ("fields", "id"), ("limit", "1")], call)[0]
-            )
+            visible = bool((yield [("network_id", scope.uuid), ("fields", "id"), ("limit", "1")])[0])
         _remember(self._looked_at, scope)
         return Answer.from_api(networks, items, links), visible
 
-    def _own_ports(self, router: str, call: Call) -> list[Port]:
+    def _everything(self, scope: Scope, most: int) -> Steps[Answer | None]:
+        """All ports of a scope; None when they are more than so many."""
+        networks, links, _ = yield from self._networks(scope)
+        items = yield from self._whole(_confined(networks), most)
+        return None if items is None else Answer.from_api(networks, items, links)
+
+    def _networks(self, scope: Scope) -> Steps[tuple[list[str], Mapping[str, frozenset[str]], bool]]:
+        """Those of the scope, a router's links, and whether a router's own ports can be seen."""
+        if scope.kind is ScopeKind.NETWORK:
+            return [scope.uuid], {}, True
+        own = yield from self._own_ports(scope.uuid)
+        networks = sorted({port.network_id for port in own if port.device_owner in ROUTER_INTERFACE_OWNERS})
+        return networks, links_of(own), bool(own)
+
+    def _own_ports(self, router: str) -> Steps[list[Port]]:
         """The router's: they say which networks it has, so one that cannot be read leaves that open."""
         filters = [("device_id", router), *(("device_owner", owner) for owner in sorted(ROUTER_OWNERS))]
-        items = self._list(filters, MAX_PORTS, call)
+        items = yield from self._list(filters, MAX_PORTS)
         try:
             ports = [Port.from_api(item) for item in items or ()]
         except LookupMalformedError as error:
@@ -299,47 +402,39 @@ class RestSource:
         ]
 
     def _items(
-        self, scope: Scope, networks: Sequence[str], questions: Sequence[Question], call: Call
-    ) -> list[object]:
+        self, scope: Scope, networks: Sequence[str], questions: Sequence[Question]
+    ) -> Steps[list[object]]:
         """The elements of Neutron's answers."""
-        confined = [
-            [("network_id", network) for network in networks[first : first + MAX_NETWORKS]]
-            for first in range(0, len(networks), MAX_NETWORKS)
-        ]
-        if len(questions) > NAMED and scope not in self._large:
-            items = self._whole(scope, confined, call)
+        confined = _confined(networks)
+        if len(questions) > NAMED and time.monotonic() >= self._large.get(scope, -math.inf):
+            items = yield from self._whole(confined, WHOLE)
             if items is not None:
                 return items
+            _remember(self._large, scope)
         items = []
         for within in confined:
             for named in _batches(questions, MAX_QUERY - _size(within)):
-                items += self._list(within + named, MAX_PORTS, call) or []
+                items += (yield from self._list(within + named, MAX_PORTS)) or []
         return items
 
-    def _whole(self, scope: Scope, confined: Sequence[Filters], call: Call) -> list[object] | None:
-        """All ports of these networks; None when they are too many."""
+    def _whole(self, confined: Sequence[Filters], most: int) -> Steps[list[object] | None]:
+        """All ports of these networks; None when they are more than so many."""
         items: list[object] = []
-        try:
-            for within in confined:
-                listed = self._list(within, WHOLE - len(items), call)
-                if listed is None:
-                    _remember(self._large, scope)
-                    return None
-                items += listed
-        except LookupUnavailableError:
-            if call.is_over:
-                _remember(self._large, scope)  # the next question has a better chance
-            raise
+        for within in confined:
+            listed = yield from self._list(within, most - len(items))
+            if listed is None:
+                return None
+            items += listed
         return items
 
-    def _list(self, filters: Filters, most: int, call: Call) -> list[object] | None:
+    def _list(self, filters: Filters, most: int) -> Steps[list[object] | None]:
         """All pages of a list; None when it has more than so many elements."""
         items: list[object] = []
         marker: str | None = None
         markers: set[str] = set()
-        asked = [*filters, *(("fields", field) for field in FIELDS), ("limit", str(PAGE))]
+        asked = [*filters, *(("fields", field) for field in FIELDS)]
         while True:
-            page, is_last = self._page([*asked, *([("marker", marker)] if marker else [])], call)
+            page, is_last = yield [*asked, *([("marker", marker)] if marker else [])]
             items += page
             if len(items) > most:
                 if most == MAX_PORTS:
@@ -355,7 +450,7 @@ class RestSource:
                 raise LookupMalformedError(f"{self._neutron} says that there is a next page, and not where")
             markers.add(marker)
 
-    def _page(self, filters: Filters, call: Call) -> tuple[list[object], bool]:
+    def _page(self, filters: Filters, call: Call) -> Page:
         """One call: the elements, and whether these were the last ones."""
         if not any(name in ("network_id", "device_id") and value for name, value in filters):
             raise RuntimeError("a question for ports must be confined to networks, or to a router")
@@ -431,6 +526,12 @@ class RestSource:
             )
 
 
+def _not_before_start(threads: Threads | None) -> Threads:
+    if threads is None:
+        raise RuntimeError("start() comes first")
+    return threads
+
+
 def _say_how_it_began(token: asyncio.Task[None]) -> None:
     if not token.cancelled() and (error := token.exception()) is not None:
         LOG.error("Neutron's API cannot be asked yet, guests wait: %s", error)
@@ -442,10 +543,19 @@ def _retrieve(token: asyncio.Task[None]) -> None:
         token.exception()
 
 
-def _remember(scopes: set[Scope], scope: Scope) -> None:
+def _remember(scopes: dict[Scope, float], scope: Scope) -> None:
+    """For LARGE_PERIOD, where that counts."""
     if len(scopes) >= MAX_LARGE:
         scopes.clear()
-    scopes.add(scope)
+    scopes[scope] = time.monotonic() + LARGE_PERIOD
+
+
+def _confined(networks: Sequence[str]) -> list[Filters]:
+    """Filters, each for some of these networks."""
+    return [
+        [("network_id", network) for network in networks[first : first + MAX_NETWORKS]]
+        for first in range(0, len(networks), MAX_NETWORKS)
+    ]
 
 
 def _ports_url(endpoint: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from fastmeta.bus.subscription import CANARY_LIMIT, CANARY_PERIOD, Subscription
 from fastmeta.bus.workers import Workers
 from fastmeta.conf.bus import host_name
 from fastmeta.exceptions import LookupFailedError, LookupMalformedError, LookupUnavailableError
+from fastmeta.lookup.parts import Heard, ignored
 from fastmeta.lookup.source import OnAnnouncing, OnChange
 from fastmeta.models import (
     ROUTER_INTERFACE_OWNERS,
@@ -47,8 +48,8 @@ VERSION = "1.0"
 MAX_ADDRESSES = 200
 """Of one call; more are asked for in further calls, one after the other."""
 CALLS_AT_ONCE = 8
-"""Threads, and so scopes that are asked about at the same time; others wait for their turn. Below the 10 waiting calls
-at which oslo.messaging begins to warn."""
+"""Threads, and so scopes that are asked about at the same time; others wait for their turn. With the one for what
+nobody waits for, and that of reports, not more than the 10 waiting calls beyond which oslo.messaging warns."""
 ROUTER_KEPT = 5.0
 """Seconds for which a router's ports are kept while changes are announced. Long enough for a storm of guests, so short
 that an event that was lost without a trace adds next to nothing to the life of an identity."""
@@ -84,7 +85,7 @@ class RpcSource:
         canary_limit: float = CANARY_LIMIT,
         settle: float = SETTLE,
     ) -> None:
-        """conf: the agent's. lookup_timeout: seconds that all calls of one question have together, or what gives them.
+        """conf: the agent's. lookup_timeout: seconds that each call has, or what gives them.
         Raises ConfigError when oslo.messaging is missing, or cannot use transport_url."""
         self._conf = conf
         self._bus = Bus(conf)
@@ -95,6 +96,8 @@ class RpcSource:
         self._workers = Workers("bus-call", CALLS_AT_ONCE)
         # Until an answer has shown that the bus is there a single call tries it: all others would only hang behind it.
         self._workers.limit(1)
+        # For what nobody waits for.
+        self._lister = Workers("bus-list", 1)
         self._subscription: Subscription | None = None
         self._reports: StateReports | None = None
         self._on_change: OnChange | None = None
@@ -133,6 +136,7 @@ class RpcSource:
         """Ends everything; a bus that does not answer is not waited for."""
         self._on_change = self._on_announcing = None
         self._workers.stop()
+        self._lister.stop()
         subscription, reports = self._subscription, self._reports
         if reports is not None:
             reports.end()
@@ -140,7 +144,12 @@ class RpcSource:
             subscription.end()
 
         def join(seconds: float) -> bool:
-            return self._workers.join(seconds) and (reports is None or reports.join(seconds))
+            end = time.monotonic() + seconds
+            return (
+                self._workers.join(seconds)
+                and self._lister.join(max(0.0, end - time.monotonic()))
+                and (reports is None or reports.join(seconds))
+            )
 
         def close_bus() -> None:
             try:
@@ -151,37 +160,62 @@ class RpcSource:
 
         await close(join, close_bus, seconds=STOP_GRACE)
 
-    async def ports(self, scope: Scope, questions: Sequence[Question]) -> Answer:
+    async def ports(self, scope: Scope, questions: Sequence[Question], heard: Heard = ignored) -> Answer:
         """Raises LookupUnavailableError, LookupRefusedError, LookupMalformedError."""
-        end = time.monotonic() + self._timeout() * (1 - MARGIN)
+
+        async def ask(networks: frozenset[str]) -> list[object]:
+            items: list[object] = []
+            for count, filters in enumerate(_filters(networks, questions)):
+                if count:
+                    heard()
+                items += await self._get_ports(filters, self._workers)
+            return items
+
+        networks, links, items = await self._asked(scope, ask, self._workers, heard)
+        return Answer.from_api(networks, items, links)
+
+    async def all_ports(self, scope: Scope, most: int, heard: Heard = ignored) -> Answer | None:
+        """As ports(). There are no pages: what is too much has come then."""
+
+        async def ask(networks: frozenset[str]) -> list[object]:
+            return await self._get_ports({"network_id": sorted(networks)}, self._lister)
+
+        networks, links, items = await self._asked(scope, ask, self._lister, heard)
+        if len(items) > most:
+            return None
+        # Reading so many takes a while.
+        return await self._lister.run(Answer.from_api, networks, items, links)
+
+    async def _asked(
+        self,
+        scope: Scope,
+        ask: Callable[[frozenset[str]], Awaitable[list[object]]],
+        workers: Workers,
+        heard: Heard,
+    ) -> tuple[frozenset[str], Mapping[str, frozenset[str]], list[object]]:
+        """The scope's networks, its links, and what ask gives for these networks; it is not asked without any."""
         if scope.kind is ScopeKind.NETWORK:
             networks = frozenset((scope.uuid,))
-            return Answer.from_api(networks, await self._ports_of(networks, questions, end))
+            return networks, {}, await ask(networks)
         while True:
             events = self._router_events
-            router = await self._router(scope.uuid, end)
-            items = await self._ports_of(router.networks, questions, end)
+            router = await self._router(scope.uuid, workers)
+            heard()
+            items = await ask(router.networks) if router.networks else []
             if events == self._router_events:
-                return Answer.from_api(router.networks, items, router.links)
+                return router.networks, router.links, items
             # What was deleted meanwhile may have been a port of this router, by which it had one of these networks.
 
-    async def _ports_of(
-        self, networks: frozenset[str], questions: Sequence[Question], end: float
-    ) -> list[object]:
-        items: list[object] = []
-        if networks:
-            for filters in _filters(networks, questions):
-                items += await self._get_ports(filters, end)
-        return items
-
-    async def _router(self, router_id: str, end: float) -> _Router:
+    async def _router(self, router_id: str, workers: Workers) -> _Router:
         """Its own ports: kept, or asked for."""
         kept = self._routers.get(router_id)
         if kept is not None and time.monotonic() - kept.asked_at < ROUTER_KEPT:
             return kept
         announcing, changes = self._announcing, self._router_changes
         asked_at = time.monotonic()
-        items = await self._get_ports({"device_id": [router_id], "device_owner": sorted(ROUTER_OWNERS)}, end)
+        items = await self._get_ports(
+            {"device_id": [router_id], "device_owner": sorted(ROUTER_OWNERS)}, workers
+        )
         ports = [Port.from_api(item) for item in items]
         # Whatever else the server may have answered: a port that is not the router's own gives it no network.
         own = [
@@ -207,13 +241,11 @@ class RpcSource:
             self._routers[router_id] = router
         return router
 
-    async def _get_ports(self, filters: Mapping[str, Any], end: float) -> list[object]:
-        left = end - time.monotonic()
+    async def _get_ports(self, filters: Mapping[str, Any], workers: Workers) -> list[object]:
+        seconds = self._timeout() * (1 - MARGIN)
         try:
             # The call itself ends a little sooner, so that it is the one to say what it waited for.
-            answer = await asyncio.wait_for(
-                self._workers.run(self._call, filters, left * (1 - MARGIN)), max(left, 0.0)
-            )
+            answer = await asyncio.wait_for(workers.run(self._call, filters, seconds * (1 - MARGIN)), seconds)
         except asyncio.TimeoutError:
             raise LookupUnavailableError(f"{self._bus.place} does not answer") from None
         except LookupFailedError:

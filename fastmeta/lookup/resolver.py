@@ -6,7 +6,8 @@ nothing; whatever is in doubt is nobody.
 
 The parts: ``waiting`` remembers who waits in a scope, ``asking`` asks for them, ``circuit`` lets it, ``judgement``
 says what an answer is worth, ``said`` tells the core and remembers it (``known``), ``trust`` knows for how long,
-``renewal`` looks who is still used. Here they are put together, and told what has changed.
+``renewal`` looks who is still used, ``prefetch`` asks before anybody does. Here they are put together, and told what
+has changed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from oslo_log import log as logging
 from fastmeta.lookup.asking import Asking, LinkMac
 from fastmeta.lookup.circuit import FIRST_PAUSE, Circuit
 from fastmeta.lookup.known import Key
+from fastmeta.lookup.prefetch import Prefetch
 from fastmeta.lookup.said import Said
 from fastmeta.lookup.source import LookupSource
 from fastmeta.lookup.table import IdentityTable
@@ -119,6 +121,16 @@ class Resolver:
             on_left=self._left,
             on_idle=self._idle,
         )
+        self._prefetch = Prefetch(
+            source,
+            self._circuit,
+            self._said,
+            self._trust,
+            lookup_timeout=lookup_timeout,
+            clock=clock,
+            state_of=self._state,
+            on_idle=self._idle,
+        )
 
     @property
     def health(self) -> str:
@@ -146,7 +158,7 @@ class Resolver:
         self._trust.short, self._trust.long = identity_ttl, long
         self._said.negative_ttl = negative_ttl
         self._said.renewal.linger = upstream_timeout
-        self._asking.lookup_timeout = lookup_timeout
+        self._asking.lookup_timeout = self._prefetch.lookup_timeout = lookup_timeout
         self._asking.park_timeout = park_timeout
         if shorter:
             self.revoke_all()
@@ -158,6 +170,7 @@ class Resolver:
     def remove_scope(self, number: int) -> None:
         """Nobody waits in this scope any more; an answer that is under way is thrown away."""
         self._scopes.pop(number, None)
+        self._prefetch.forget(number)
         self._trust.forget(number)
         state = self._states.pop(number, None)
         if state is not None:
@@ -171,18 +184,16 @@ class Resolver:
         tasks = [state.task for state in self._states.values() if state.task is not None]
         for number in list(self._scopes):
             self.remove_scope(number)
+        await self._prefetch.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def miss(self, number: int, address: bytes, interface: int) -> None:
         """The core wants to know who has address (16 bytes) in a scope: somebody waits, or the core was asked who is
         still used, or Nova has answered 404; also when it reminds of one."""
-        state = self._states.get(number)
+        state = self._state(number)
         if state is None:
-            if number not in self._scopes:
-                return
-            state = self._states[number] = ScopeState(number, self._scopes[number])
+            return
         key = (address, interface)
-        self._active[number] = state
         if key in state.aside:
             state.aside[key] = self._clock()
             return
@@ -200,6 +211,11 @@ class Resolver:
         state.waiting[key] = self._clock()
         state.link_local = state.link_local or is_link_local(key)
         self._asking.go_on(state)
+
+    def prefetch(self, number: int) -> None:
+        """A scope can be reached from now on: its ports are asked for before anybody asks."""
+        if number in self._scopes:
+            self._prefetch.want(number)
 
     def revoke_all(self) -> None:
         """Nothing of what is known holds any more; also answers that are under way are void."""
@@ -236,9 +252,15 @@ class Resolver:
                 of_ports.setdefault(given.scope, set()).add(given.key)
         for state in list(self._active.values()):
             keys = of_ports.get(state.number, set())
-            if state.query is not None:
-                state.query.ports_changed(change.ports)
-            if state.scope.uuid in change.routers or self._add_changed(state, change, keys):
+            for query in state.queries:
+                query.ports_changed(change.ports)
+            if state.scope.uuid in change.routers:
+                state.networks = (
+                    None  # a change in any network may concern it, until it is known anew which it has
+                )
+                self._revoke_scope(state)
+                continue
+            if self._add_changed(state, change, keys):
                 self._revoke_scope(state)
                 continue
             for key in keys:
@@ -249,19 +271,19 @@ class Resolver:
     def _add_changed(self, state: ScopeState, change: Change, keys: set[Key]) -> bool:
         """Adds to keys what the change ends in this scope by addresses. True when that is all of it."""
         networks = set(change.addresses)
-        if state.networks is not None:  # before its first answer a router may have any network
+        # Before its first answer a router may have any network; and in what is under way for all of it, another one.
+        if state.networks is not None and not (state.is_router and state.prefetch is not None):
             networks &= state.networks
         if not networks:
             return len(keys) > MAX_REVOKED_ADDRESSES
         nobody = self._clock() < state.nobody_until
-        query = state.query
         known = self._said.known
         if state.link_local:
             # By address a link-local guest cannot be found: it was asked for by its MAC. Who was said to be nobody
             # is not remembered one by one.
             if nobody:
                 return True
-            if query is not None:
+            for query in state.queries:
                 query.changed_links = True
             if not change.ports:
                 keys.update(
@@ -274,9 +296,20 @@ class Resolver:
         }:
             if nobody or known.get(state.number, (address, 0)) is not None:
                 keys.add((address, 0))
-            if query is not None:
+            for query in state.queries:
                 query.address_changed(address)
         return len(keys) > MAX_REVOKED_ADDRESSES
+
+    def _state(self, number: int) -> ScopeState | None:
+        """Of a scope in which something is to be asked: from now on it is told what changes. None when there is none
+        of this number."""
+        if number not in self._scopes:
+            return None
+        state = self._states.get(number)
+        if state is None:
+            state = self._states[number] = ScopeState(number, self._scopes[number])
+        self._active[number] = state
+        return state
 
     def _revoke_scope(self, state: ScopeState) -> None:
         self._said.revoke_scope(state)
@@ -292,7 +325,8 @@ class Resolver:
 
     def _idle(self, state: ScopeState) -> None:
         """Nothing is known, or nothing is asked, in a scope."""
-        if state.task is None and state.timer is None and not state.aside:
+        busy = state.task is not None or state.prefetch is not None or state.timer is not None or state.aside
+        if not busy and self._states.get(state.number) is state:
             self._active.pop(state.number, None)
 
     def _circuit_changed(self) -> None:

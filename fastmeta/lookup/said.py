@@ -102,16 +102,16 @@ class Said:
         given = self.known.get(state.number, key)
         if given is not None:
             self.known.forget(given)
-        if state.query is not None:
-            state.query.changed_addresses.add(key[0])
+        for query in state.queries:
+            query.changed_addresses.add(key[0])
         self._end_in_core(state, key)
 
     def revoke_scope(self, state: ScopeState) -> None:
         """So is all that was said in this scope."""
         self.known.forget_all(self.known.of_scope(state.number))
         state.nobody_until = float("-inf")
-        if state.query is not None:
-            state.query.void = True
+        for query in state.queries:
+            query.void = True
         state.generation += 1
         self._table.revoke(state.number, state.generation)
 

@@ -10,6 +10,7 @@ unsafe or gone leaves what was read before in force, and says so. What changed i
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import stat
 from collections import defaultdict
@@ -20,6 +21,7 @@ from oslo_log import log as logging
 from fastmeta.exceptions import ConfigError, LookupMalformedError, LookupUnavailableError
 from fastmeta.folders import FolderWatcher, Seen
 from fastmeta.lookup import strict_json
+from fastmeta.lookup.parts import Heard, ignored
 from fastmeta.lookup.source import OnAnnouncing, OnChange
 from fastmeta.models import (
     ROUTER_INTERFACE_OWNERS,
@@ -95,12 +97,7 @@ class Content:
 
     def answer(self, scope: Scope, questions: Sequence[Question]) -> Answer:
         """The ports of this scope that have one of the addresses asked for."""
-        if scope.kind is ScopeKind.NETWORK:
-            networks = frozenset((scope.uuid,))
-            links: Mapping[str, frozenset[str]] = {}
-        else:
-            networks = self.networks_of_router.get(scope.uuid, frozenset())
-            links = self.links_of_router.get(scope.uuid, {})
+        networks, links = self._networks(scope)
         found: dict[Port, None] = {}
         for network in networks:
             for question in questions:
@@ -112,6 +109,22 @@ class Content:
                 )
                 found.update(dict.fromkeys(ports))
         return Answer(networks, tuple(found), links=links)
+
+    def everything(self, scope: Scope, most: int) -> Answer | None:
+        """All ports of this scope; None when they are more than so many."""
+        networks, links = self._networks(scope)
+        there = [self.by_network.get(network, []) for network in sorted(networks)]
+        if sum(map(len, there)) > most:
+            return None
+        return Answer(networks, tuple(itertools.chain(*there)), links=links)
+
+    def _networks(self, scope: Scope) -> tuple[frozenset[str], Mapping[str, frozenset[str]]]:
+        if scope.kind is ScopeKind.NETWORK:
+            return frozenset((scope.uuid,)), {}
+        return (
+            self.networks_of_router.get(scope.uuid, frozenset()),
+            self.links_of_router.get(scope.uuid, {}),
+        )
 
 
 class StaticSource:
@@ -146,11 +159,19 @@ class StaticSource:
             LOG.warning("ports file %s is not there yet: guests wait until it is", self._path)
         self._task = asyncio.get_running_loop().create_task(self._load_when_dirty(), name="ports file")
 
-    async def ports(self, scope: Scope, questions: Sequence[Question]) -> Answer:
+    async def ports(self, scope: Scope, questions: Sequence[Question], heard: Heard = ignored) -> Answer:
         """Raises LookupUnavailableError as long as there has been no file."""
+        return self._there.answer(scope, questions)
+
+    async def all_ports(self, scope: Scope, most: int, heard: Heard = ignored) -> Answer | None:
+        """Raises LookupUnavailableError as long as there has been no file."""
+        return self._there.everything(scope, most)
+
+    @property
+    def _there(self) -> Content:
         if self._content is None:
             raise LookupUnavailableError(f"ports file {self._path} is not there yet")
-        return self._content.answer(scope, questions)
+        return self._content
 
     async def stop(self) -> None:
         self._on_change = None

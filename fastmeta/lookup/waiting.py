@@ -54,10 +54,25 @@ class Query:
         )
 
 
+class WholeQuery(Query):
+    """One that is under way for whatever ports a scope has: which addresses they have is not known before the answer is
+    there, so that all that changes counts."""
+
+    __slots__ = ()
+
+    def __init__(self, asked_at: float, steady: int) -> None:
+        super().__init__({}, asked_at, steady)
+
+    def address_changed(self, address: bytes) -> None:
+        self.changed_addresses.add(address)
+        self.void |= len(self.changed_addresses) > MAX_CHANGES
+
+
 class ScopeState:
     """waiting: the core's keys with the time of their last miss, oldest question first. aside: likewise, those whose
     link's network could not be told; they must not hold up the others. networks: of a router, those of the last
     good answer; None before it. nobody_until: when the last of those ends of whom it was said that they are nobody.
+    query: what is asked for those who wait; prefetch: for nobody yet.
     """
 
     __slots__ = (
@@ -68,6 +83,7 @@ class ScopeState:
         "networks",
         "nobody_until",
         "number",
+        "prefetch",
         "query",
         "scope",
         "task",
@@ -89,6 +105,7 @@ class ScopeState:
         self.aside: dict[Key, float] = {}
         self.aside_timer: asyncio.TimerHandle | None = None
         self.query: Query | None = None
+        self.prefetch: WholeQuery | None = None
         self.task: asyncio.Task[None] | None = None
         # Of the task. Set: the source has changed, so a pause is not worth it.
         self.wake: asyncio.Event | None = None
@@ -98,6 +115,11 @@ class ScopeState:
     @property
     def is_router(self) -> bool:
         return self.scope.kind is ScopeKind.ROUTER
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """What is under way."""
+        return tuple(query for query in (self.query, self.prefetch) if query is not None)
 
     def wake_up(self) -> None:
         if self.wake is not None:
@@ -111,8 +133,8 @@ class ScopeState:
             if timer is not None:
                 timer.cancel()
         # wait_for of Python before 3.12 swallows the cancellation when the answer has come at the same time.
-        if self.query is not None:
-            self.query.void = True
+        for query in self.queries:
+            query.void = True
         if self.task is not None:
             self.task.cancel()
 

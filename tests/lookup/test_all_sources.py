@@ -32,7 +32,7 @@ from .ports import (
     router,
     whose,
 )
-from .rigs import RIGS, Rig
+from .rigs import RIGS, Rig, StaticRig
 
 
 @pytest.fixture(params=sorted(RIGS))
@@ -210,6 +210,76 @@ def test_many_addresses(rig: Rig, tmp_path: Path, count: int, kind: str) -> None
     expected = {address(n): f"instance-{n}" if n % 7 else NOBODY for n in numbers}
     assert len(expected) == count
     assert found(rig, tmp_path, ports, network(BLUE), *expected) == expected
+
+
+def all_of(rig: Rig, folder: Path, ports: Sequence[object], scope: Scope, most: int = 2000) -> Answer | None:
+    """What is asked before anybody asks."""
+
+    async def body() -> Answer | None:
+        async with rig.serving(folder, ports) as source:
+            return await source.all_ports(scope, most)
+
+    return asyncio.run(body())
+
+
+def instances(answer: Answer | None) -> set[str]:
+    assert answer is not None
+    return {one.device_id for one in answer.ports}
+
+
+def test_all_ports_of_a_network(rig: Rig, tmp_path: Path) -> None:
+    """And each of them is whose it would be if it were asked for."""
+    ports = [*OVERLAPPING, port(7, "10.0.0.7"), port(8, "10.0.0.7")]
+    answer = all_of(rig, tmp_path, ports, network(BLUE))
+    assert instances(answer) == {"instance-1", "instance-2", "instance-7", "instance-8", "dhcp-of-blue"}
+    assert answer is not None
+    said = {
+        str(one.address): whose(answer, network(BLUE), one)
+        for one in questions("10.0.0.5", "10.0.0.6", "10.0.0.7")
+    }
+    assert said == {"10.0.0.5": "instance-1", "10.0.0.6": "instance-2", "10.0.0.7": NOBODY}
+
+
+def test_all_ports_behind_a_router(rig: Rig, tmp_path: Path) -> None:
+    ports = [*OVERLAPPING, interface(20, GREEN), interface(21, RED), interface(22, BLUE, OTHER_ROUTER)]
+    answer = all_of(rig, tmp_path, ports, router())
+    assert instances(answer) == {"instance-3", "instance-4", ROUTER}
+    assert answer is not None
+    assert answer.networks == {GREEN, RED}
+    assert set(answer.links) == {"fa:16:3e:00:00:14", "fa:16:3e:00:00:15"}
+
+
+def test_all_ports_behind_a_router_without_networks(rig: Rig, tmp_path: Path) -> None:
+    """Never those of the whole cloud."""
+    answer = all_of(rig, tmp_path, [*OVERLAPPING, interface(20, GREEN, OTHER_ROUTER)], router())
+    assert answer is not None
+    assert (answer.networks, answer.ports) == (frozenset(), ())
+
+
+def test_all_ports_of_a_network_without_any(rig: Rig, tmp_path: Path) -> None:
+    assert instances(all_of(rig, tmp_path, OVERLAPPING, network(ROUTER))) == set()
+
+
+@pytest.mark.parametrize(("most", "is_answered"), [(150, True), (149, False)])
+def test_all_ports_are_bounded(rig: Rig, tmp_path: Path, most: int, is_answered: bool) -> None:
+    ports = [port(n, f"10.1.0.{n}") for n in range(1, 151)] + [port(200, "10.1.0.1", network=GREEN)]
+    answer = all_of(rig, tmp_path, ports, network(BLUE), most)
+    assert (answer is not None) is is_answered
+    assert not is_answered or len(instances(answer)) == 150
+
+
+@pytest.mark.parametrize("malformation", [{"device_id": None}, {"fixed_ips": "10.0.0.5"}], ids=repr)
+def test_all_ports_with_one_that_is_malformed(rig: Rig, tmp_path: Path, malformation: dict[str, Any]) -> None:
+    """It is kept apart, with whom it concerns; or the source refuses it all."""
+    ports = [port(1, "10.0.0.5"), port(2, "10.0.0.5") | malformation]
+    try:
+        answer = all_of(rig, tmp_path, ports, network(BLUE))
+    except ConfigError:
+        assert isinstance(rig, StaticRig)
+        return
+    assert answer is not None
+    assert len(answer.malformed) == 1
+    assert whose(answer, network(BLUE), questions("10.0.0.5")[0]) == MALFORMED
 
 
 MALFORMATIONS: list[dict[str, Any]] = [

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -221,22 +221,96 @@ class TestCalls:
 
         run(tmp_path, test, [port(n + 1, address) for n, address in enumerate(addresses)])
 
-    def test_a_list_that_takes_too_long_is_not_tried_again(self, tmp_path: Path) -> None:
-        addresses = [f"10.1.0.{n}" for n in range(1, 151)]
-
-        def slowly(request: Request) -> None:
-            if not request.values("fixed_ips"):
-                request.wait(0.25)
-            request.as_usual()
+    def test_a_list_of_which_nothing_comes_in_time_is_asked_for_in_shorter_pages(
+        self, tmp_path: Path
+    ) -> None:
+        addresses = [f"10.1.{n // 250}.{n % 250 + 1}" for n in range(1000)]
 
         async def test(cloud: Cloud, source: RestSource) -> None:
             await ask(source)  # the token
-            cloud.max_page, cloud.neutron.fault = 10, slowly
-            await failure_of(ask(source, *addresses))
-            await until(lambda: bool(source._large))
-            assert await asked(source, *addresses[:101]) == [f"instance-{n}" for n in range(1, 102)]
+            cloud.neutron.fault = at_the_rate_of(0.0016)
+            await failure_of(ask(source, *addresses))  # 1.6 s
+            cloud.calls.clear()
+            assert await asked(source, *addresses) == [f"instance-{n + 1}" for n in range(1000)]
+            # 0.8 s, after which they are halved once more (on a busy machine perhaps again).
+            limits = [int(call.values("limit")[0]) for call in cloud.calls]
+            assert limits[:2] == [500, 250]
+            assert len(limits) <= 8
 
-        run(tmp_path, test, [port(n + 1, address) for n, address in enumerate(addresses)], lookup_timeout=1.5)
+        run(tmp_path, test, many(addresses), lookup_timeout=1.2)
+
+    def test_what_has_come_is_kept_when_a_page_takes_too_long(self, tmp_path: Path) -> None:
+        addresses = [f"10.1.{n // 250}.{n % 250 + 1}" for n in range(1500)]
+
+        async def test(cloud: Cloud, source: RestSource) -> None:
+            await ask(source)
+            cloud.calls.clear()
+            cloud.neutron.faults = [Request.as_usual, hang]
+            assert await asked(source, *addresses) == [f"instance-{n + 1}" for n in range(1500)]
+            limits = [call.values("limit") for call in cloud.calls]
+            assert limits[:3] == [["1000"], ["1000"], ["500"]]
+            assert cloud.calls[1].values("marker") == cloud.calls[2].values("marker") != []
+
+        run(tmp_path, test, many(addresses), lookup_timeout=1.5)
+
+    def test_pages_are_long_again_when_it_is_quick_again(self, tmp_path: Path) -> None:
+        addresses = [f"10.1.{n // 250}.{n % 250 + 1}" for n in range(1000)]
+
+        async def test(cloud: Cloud, source: RestSource) -> None:
+            source._page_size = neutron_rest.SMALLEST_PAGE
+            assert await asked(source, *addresses) == [f"instance-{n + 1}" for n in range(1000)]
+            limits = [int(call.values("limit")[0]) for call in cloud.calls]
+            assert limits == [125, 250, 500, 1000]
+
+        run(tmp_path, test, many(addresses), lookup_timeout=20)
+
+    def test_whoever_gives_up_on_a_list_names_addresses_next(self, tmp_path: Path) -> None:
+        """The resolver waits for parts, too, only as long as guests do."""
+        addresses = [f"10.1.{n // 250}.{n % 250 + 1}" for n in range(200)]
+
+        async def test(cloud: Cloud, source: RestSource) -> None:
+            await ask(source)
+            cloud.calls.clear()
+            cloud.max_page = 50
+            cloud.neutron.faults = [Request.as_usual, hang]
+            question = asyncio.ensure_future(ask(source, *addresses))
+            await until(lambda: len(cloud.calls) == 2)
+            question.cancel()
+            await asyncio.gather(question, return_exceptions=True)
+            cloud.calls.clear()
+            await ask(source, *addresses)
+            assert all(call.values("fixed_ips") for call in cloud.calls)
+
+        run(tmp_path, test, many(addresses))
+
+    def test_a_large_network_is_listed_again_after_a_while(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(neutron_rest, "LARGE_PERIOD", -1.0)
+        monkeypatch.setattr(neutron_rest, "WHOLE", 120)
+        addresses = [f"10.1.0.{n}" for n in range(1, 151)]
+
+        async def test(cloud: Cloud, source: RestSource) -> None:
+            for _ in range(2):
+                await ask(source, *addresses)
+            assert [bool(call.values("fixed_ips")) for call in cloud.calls] == [False, True, True] * 2
+
+        run(tmp_path, test, many(addresses))
+
+
+def many(addresses: Sequence[str]) -> list[Any]:
+    return [port(n + 1, address) for n, address in enumerate(addresses)]
+
+
+def at_the_rate_of(seconds: float) -> Fault:
+    """So long for each port of an answer, and an instant for all."""
+
+    def slowly(request: Request) -> None:
+        asked_for = len(request.values("fixed_ips")) + len(request.values("mac_address"))
+        request.wait(0.02 + seconds * (asked_for or int(request.values("limit")[0])))
+        request.as_usual()
+
+    return slowly
 
 
 async def failure_of(question: Awaitable[Any]) -> LookupFailedError:

@@ -138,7 +138,10 @@ class CloudSource:
 
     async def stop(self) -> None: ...
 
-    async def ports(self, scope: Scope, questions: Sequence[Question]) -> Answer:
+    async def all_ports(self, scope: Scope, most: int, heard: Any = None) -> Answer | None:
+        return await self.ports(scope, ())
+
+    async def ports(self, scope: Scope, questions: Sequence[Question], heard: Any = None) -> Answer:
         self.count += 1
         if self.failure is not None:
             raise self.failure("it was told to fail")

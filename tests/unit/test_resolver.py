@@ -15,6 +15,7 @@ import pytest
 
 from fastmeta.exceptions import LookupMalformedError, LookupUnavailableError
 from fastmeta.lookup import resolver as resolver_module
+from fastmeta.lookup.parts import Heard, ignored
 from fastmeta.lookup.resolver import Resolver
 from fastmeta.models import Answer, Change, Question, Scope, ScopeKind, pack_address
 
@@ -99,12 +100,24 @@ class Source:
         self.asked: list[tuple[Scope, list[str]]] = []
         self.in_flight: dict[Scope, int] = {}
         self.most_in_flight = 0
+        self.wholes: list[Scope] = []
+        self.whole_replies: list[Answer | Exception | Callable[[], Awaitable[Answer]] | None] = [None]
+        self.heard: Heard = ignored
 
     async def start(self, on_change: Any, on_announcing: Any) -> None: ...
 
     async def stop(self) -> None: ...
 
-    async def ports(self, scope: Scope, questions: Sequence[Question]) -> Answer:
+    async def all_ports(self, scope: Scope, most: int, heard: Heard = ignored) -> Answer | None:
+        """By what whole_replies says, as for ports."""
+        self.wholes.append(scope)
+        reply = self.whole_replies.pop(0) if len(self.whole_replies) > 1 else self.whole_replies[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply if reply is None or isinstance(reply, Answer) else await reply()
+
+    async def ports(self, scope: Scope, questions: Sequence[Question], heard: Heard = ignored) -> Answer:
+        self.heard = heard
         self.asked.append((scope, [str(question.address) for question in questions]))
         self.in_flight[scope] = self.in_flight.get(scope, 0) + 1
         self.most_in_flight = max(self.most_in_flight, *self.in_flight.values())

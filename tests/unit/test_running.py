@@ -66,6 +66,7 @@ OTHER_VALUES = {
     "[fastmeta] identity_ttl_with_events": "70.0",
     "[fastmeta] negative_ttl": "3.5",
     "[fastmeta] lookup_timeout": "2.5",
+    "[fastmeta] prefetch": "true",
     "[fastmeta] access_log": "true",
     "[metadata_rate_limiting] rate_limit_enabled": "true",
     "[metadata_rate_limiting] ip_versions": "4,6",
