@@ -36,7 +36,7 @@ stack-start stack-stop stack-status: stack-%: setup
 
 # The code of identity safety broken in one place after the other: the machine of tests/property must find each.
 mutations: setup
-	$(PYTHON) -m pytest tests/property/mutations.py
+	$(PYTHON) -m pytest tests/property/test_mutations.py
 
 lint: setup
 	tools/lint.sh $(VENV)

@@ -1,13 +1,14 @@
 """What happens between a cloud, a source, a bus, guests, Nova and time, as rules of hypothesis; and what must hold.
 
 Ports come, move and go, events are late, lost and in the wrong order, announcements begin and end, the source is
-slow, wrong and away, Nova is slow, guests ask and time goes on. The resolver and the core are the real ones.
+slow, wrong and away, Nova is slow, guests ask, or are asked for before they do, and time goes on. The resolver and the
+core are the real ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -33,6 +34,38 @@ addresses = st.sampled_from(ADDRESSES)
 networks = st.sampled_from(NETWORKS)
 seconds = st.sampled_from([0.1, 1.0, 5.0, 9.0, 30.0, 55.0])
 fates = st.sampled_from(["told", "late", "lost", "lost"])
+
+
+def one_change(*what: str, fate: st.SearchStrategy[str] | str = fates) -> st.SearchStrategy[list[Any]]:
+    """One of these, somewhere."""
+    fate = st.just(fate) if isinstance(fate, str) else fate
+    return st.tuples(st.sampled_from(what), networks, addresses, fate).map(lambda change: [change])
+
+
+EVERYTHING: dict[str, st.SearchStrategy[Any]] = {
+    "announcing": st.booleans(),
+    "known": st.sampled_from(["nothing", "what was", "all"]),
+    "asked_by": st.sampled_from(["guests", "guests", "nobody", "both"]),
+    "slow": st.booleans(),
+    "changes": st.lists(
+        st.tuples(st.sampled_from(CHANGES), networks, addresses, fates), min_size=1, max_size=2
+    ),
+    "between": st.lists(st.sampled_from(["announcements", "4 s", "7 s"]), max_size=2),
+    "early": st.booleans(),
+    "seconds": seconds,
+    "held": st.booleans(),
+}
+"""What a danger is made of."""
+
+
+def near(**some: Any) -> dict[str, st.SearchStrategy[Any]]:
+    """A part of that: dangers of which all is so, and the rest as it comes. A value that is no strategy is the only
+    one."""
+    assert some.keys() <= EVERYTHING.keys()
+    return EVERYTHING | {
+        name: value if isinstance(value, st.SearchStrategy) else st.just(value)
+        for name, value in some.items()
+    }
 
 
 class Violation(AssertionError):
@@ -152,6 +185,16 @@ class Dangerous(RuleBasedStateMachine):
         self.source.holds = slow
         self.ask(KEYS if key is None else [key], held)
 
+    def all_are_asked_for(self, slow: bool) -> None:
+        """Before guests ask."""
+        self.source.holds = slow
+
+        def action() -> None:
+            for scope in SCOPES:
+                self.stage.resolver.prefetch(scope)
+
+        self.step(action)
+
     def nova_answers(self) -> None:
         self.step(self.stage.release)
 
@@ -198,20 +241,11 @@ class Dangerous(RuleBasedStateMachine):
         self.before = dict(self.newest)
         self.stage.forward(seconds)
 
-    @rule(
-        known=st.booleans(),
-        slow=st.booleans(),
-        changes=st.lists(
-            st.tuples(st.sampled_from(CHANGES), networks, addresses, fates), min_size=1, max_size=2
-        ),
-        between=st.lists(st.sampled_from(["announcements", "4 s", "7 s"]), max_size=2),
-        early=st.booleans(),
-        seconds=seconds,
-        held=st.booleans(),
-    )
-    def what_is_dangerous(
+    def danger(
         self,
-        known: bool,
+        announcing: bool,
+        known: str,
+        asked_by: str,
         slow: bool,
         changes: list[tuple[str, str, str, str]],
         between: list[str],
@@ -223,9 +257,16 @@ class Dangerous(RuleBasedStateMachine):
         or between the answer and the next request."""
         self.the_source_answers(early)
         self.nova_answers()
-        if not known:
+        if announcing is (self.announcing_since is None):
+            self.announcements()
+        if known != "what was":
             self.step(lambda: self.stage.resolver.changed(Change(everything=True)))
-        self.guests_ask(None, slow, held)
+        if known == "all":
+            self.guests_ask(None, slow=False, held=False)
+        if asked_by != "guests":
+            self.all_are_asked_for(slow)
+        if asked_by != "nobody":
+            self.guests_ask(None, slow, held)
         for what, network, address, fate in changes:
             self.something_changes(what, network, address, fate)
         for step in between:
@@ -237,6 +278,13 @@ class Dangerous(RuleBasedStateMachine):
         self.time_goes_on(seconds)
         self.guests_ask(None, slow=False, held=False)
         self.nova_answers()
+
+    what_is_dangerous = rule(**EVERYTHING)(danger)
+
+
+def only(dangers: dict[str, st.SearchStrategy[Any]]) -> type[Dangerous]:
+    """A machine that knows only such dangers."""
+    return type("Only", (Dangerous,), {"what_is_dangerous": rule(**dangers)(Dangerous.danger)})
 
 
 class Anything(Dangerous):
@@ -254,3 +302,4 @@ class Anything(Dangerous):
     late_event_ = rule(which=st.integers(0, 7))(Dangerous.a_late_event_comes)
     announcements_ = rule()(Dangerous.announcements)
     time_ = rule(seconds=seconds)(Dangerous.time_goes_on)
+    prefetch_ = rule(slow=st.booleans())(Dangerous.all_are_asked_for)

@@ -1,5 +1,5 @@
 """Never an answer under an identity that ended longer ago than was promised (docs/identity-safety.md): what machines.py
-does. mutations.py breaks the code in one place after the other, and it must find each."""
+does. test_mutations.py breaks the code in one place after the other, and it must find each."""
 
 from __future__ import annotations
 
