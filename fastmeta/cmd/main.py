@@ -16,6 +16,7 @@ from fastmeta.exceptions import FastmetaError
 
 COMMANDS: Mapping[str, str] = {
     "agent": "fastmeta.cmd.agent",
+    "config": "fastmeta.cmd.config_check",
     "demo": "fastmeta.cmd.demo",
     "metadata-api": "fastmeta.cmd.metadata_api",
 }

@@ -134,13 +134,19 @@ def _strange_options(path: str) -> Iterator[str]:
     ours = {
         getattr(group, "name", group): [option.name for option in options] for group, options in list_opts()
     }
-    for section in (FASTMETA_GROUP.name, RATE_LIMIT_GROUP.name):
-        for written in sections.get(section, ()):
-            name = written.replace("-", "_")
-            if name in ours[section]:
+    for section, options in sections.items():
+        own = section.lower()  # as oslo.config compares all sections but DEFAULT
+        if own not in (FASTMETA_GROUP.name, RATE_LIMIT_GROUP.name):
+            continue
+        for written in options:
+            if written in ours[own]:
                 continue
-            right = [f"[{other}]" for other, names in ours.items() if name in names]
-            what = f"it belongs to {right[0]}" if right else "is it mistyped?"
+            # With - for _ an option is one on a command line, and none in a file.
+            name = written.replace("-", "_")
+            right = [other for other, names in ours.items() if name in names]
+            what = f"it belongs to [{right[0]}]" if right else "is it mistyped?"
+            if own in right:
+                what = f"right is {name}"
             yield f"{path}: [{section}] {written} is no option there, and has no effect; {what}"
     for written in sections.get("DEFAULT", ()):
         if written.replace("-", "_") in ours[FASTMETA_GROUP.name]:

@@ -337,7 +337,7 @@ def is_written(conf: cfg.ConfigOpts, section: str, name: str) -> bool:
         sections: dict[str, dict[str, Any]] = {}
         cfg.ConfigParser(path, sections).parse()  # has been read before: it can be
         for written, values in sections.get(section, {}).items():
-            if written.replace("-", "_") == name:
+            if written == name:
                 value = values[-1]
     return bool(value)
 

@@ -73,7 +73,7 @@ class Name:
         found: list[str] = []
         try:
             # A scoped address (fe80::1%eth0) is of no use to the core.
-            found = [address for address in await _ask(self.host) if is_numeric(address)]
+            found = [address for address in await resolve(self.host) if is_numeric(address)]
         except (OSError, UnicodeError, RuntimeError) as error:
             reason = str(error)
         if not found:
@@ -115,7 +115,7 @@ def _jittered(seconds: float, least: float, most: float) -> float:
     return seconds * random.uniform(least, most)  # noqa: S311 (jitter, not a secret)
 
 
-def _ask(host: str) -> asyncio.Future[list[str]]:
+def resolve(host: str) -> asyncio.Future[list[str]]:
     """The addresses of a name. In a thread of its own: a name server that does not answer holds up neither other
     names, nor anything else that is done in the loop's executor, nor the end of the process."""
     loop = asyncio.get_running_loop()

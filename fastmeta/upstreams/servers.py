@@ -123,7 +123,7 @@ class Upstreams:
         """It is in force from now on. The core is told at once what is known; of what must be resolved first, when
         it is. As long as nothing is known the core goes on with what it was told last."""
         self._in_force = prepared
-        _warn_of_end(prepared)
+        warn_of_end(prepared)
         hosts = {spec.host for spec in prepared.specs if not spec.numeric}
         for host in self._names.keys() - hosts:
             task = asyncio.get_running_loop().create_task(self._names.pop(host).stop())
@@ -209,7 +209,7 @@ def _text(spec: UpstreamSpec, where: str) -> str:
     return str(spec) if spec.numeric else f"{spec} ({where})"
 
 
-def _warn_of_end(prepared: Prepared) -> None:
+def warn_of_end(prepared: Prepared) -> None:
     """Said by us, and in time: when Nova's side refuses the certificate, its alert may be lost with the connection."""
     if prepared.tls is None or prepared.context is None:
         return

@@ -51,7 +51,10 @@ def configured(folder: Path, *texts: str, lookup: str = "") -> RunningConfigurat
         ((RPC, REST, FILE), "rpc"),
         ((REST, FILE), "rest"),
         ((RPC, "[DEFAULT]\ntransport_url =\n", FILE), "static"),
-        (("[DEFAULT]\ntransport-url = rabbit://\n",), "rpc"),
+        (
+            ("[DEFAULT]\ntransport-url = rabbit://\n", FILE),
+            "static",
+        ),  # with a hyphen it is no option in a file
         (("[neutron]\nauth_type = none\n",), "rest"),
         (("[neutron]\nregion_name = RegionOne\n", FILE), "static"),
         (("[DEFAULT]\nadmin_user = metadata\n",), "rest"),

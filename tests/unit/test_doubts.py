@@ -88,8 +88,18 @@ def test_values_are_not_shown(tmp_path: Path) -> None:
     assert "Zx81" not in doubt
 
 
-def test_options_may_be_written_with_hyphens(tmp_path: Path) -> None:
-    assert doubts_about(tmp_path, "max-head = 5000") == []
+def test_options_that_are_written_with_hyphens(tmp_path: Path) -> None:
+    """On a command line they mean the same, in a file oslo.config does not see them."""
+    (text,) = doubts_about(tmp_path, "max-head = 5000")
+    assert text.endswith("[fastmeta] max-head is no option there, and has no effect; right is max_head")
+    path = tmp_path / "fastmeta.conf"
+    assert load(["--config-file", str(path)], prog="fastmeta", version="0").fastmeta.max_head == 8192
+
+
+def test_a_section_in_another_case_is_looked_at(tmp_path: Path) -> None:
+    """oslo.config takes it for the same one."""
+    (text,) = doubts_about(tmp_path, "[FASTMETA]\nmax_conections = 5")
+    assert "[FASTMETA] max_conections is no option there" in text
 
 
 HTTPS = "nova_metadata_protocol = https"

@@ -1,0 +1,188 @@
+"""Which options of the files have an effect, with which value, and which have none, and why."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from oslo_config import cfg
+
+from fastmeta.check.findings import Ignored, Used
+from fastmeta.conf import list_opts
+from fastmeta.conf.options import FASTMETA_GROUP, RATE_LIMIT_GROUP
+from fastmeta.conf.running import OURS, shown
+from fastmeta.conf.settings import config_files, read
+from fastmeta.conf.stock import NOT_YET, Effect, row_of
+from fastmeta.exceptions import ConfigError
+
+SECRET = "(secret, not shown)"  # noqa: S105 - this is not one
+
+_SECTIONS_WITH_DOUBTS = {FASTMETA_GROUP.name, RATE_LIMIT_GROUP.name}
+"""What is no option in these is one of the doubts."""
+
+_NO_TRANSPORT = "transport_url is not set, so the message bus is not used"
+
+_Name = tuple[str, str]
+"""Section and name of an option, as both are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An option in a file. section, name: as they are written there; number: of the file, later ones win."""
+
+    section: str
+    name: str
+    file: str
+    number: int
+
+    @property
+    def key(self) -> _Name:
+        return (self.section if self.section == "DEFAULT" else self.section.lower()), self.name
+
+    @property
+    def text(self) -> str:
+        return shown(self.section, self.name)
+
+
+def written_options(conf: cfg.ConfigOpts) -> list[Written]:
+    """All of all files, in the order in which they were read. Raises ConfigError."""
+    found = []
+    for number, path in enumerate(config_files(conf)):
+        sections: dict[str, dict[str, Any]] = {}
+        cfg.ConfigParser(path, sections).parse()  # has been read before: it can be
+        found += [
+            Written(section, name, path, number) for section, names in sections.items() for name in names
+        ]
+    return found
+
+
+def values_that_cannot_be_used(conf: cfg.ConfigOpts) -> Iterator[str]:
+    """One text for each; the agent itself names the first one only."""
+    for section, name in _registered(conf):
+        try:
+            _read(conf, section, name)
+        except ConfigError as error:
+            yield str(error)
+
+
+def used_options(conf: cfg.ConfigOpts, written: list[Written]) -> Iterator[Used]:
+    """Those that are set and have an effect, with secrets struck out. Raises ConfigError for a bad value."""
+    files: dict[_Name, Written] = {}
+    for one in written:
+        files[one.key] = one
+    for section, name in _registered(conf):
+        places = [files[key] for key in _names(section, name) if key in files]
+        where = _where(conf, section, name, places)
+        if where and row_has_effect(section, name):
+            yield Used(shown(section, name), _shown_value(conf, section, name), where)
+
+
+def ignored_options(
+    conf: cfg.ConfigOpts, written: list[Written], *, of_the_bus: frozenset[str]
+) -> Iterator[Ignored]:
+    """of_the_bus: oslo.messaging's options of [DEFAULT], where the bus is used."""
+    known = {one for section, name in _registered(conf) for one in _names(section, name)}
+    foreign: dict[str, list[str]] = {}
+    for one in written:
+        section, name = one.key
+        if (
+            one.key in known
+            or section in _SECTIONS_WITH_DOUBTS
+            or (section == "DEFAULT" and name in of_the_bus)
+        ):
+            continue
+        if section == "neutron" or section == (conf.neutron.auth_section or "").lower():
+            # Of kinds of authentication that bring options of their own.
+            continue
+        row = row_of(section, name)
+        if section == "DEFAULT" and name in NOT_YET:
+            yield Ignored((one.text,), one.file, "fastmeta has no such socket yet")
+        elif row is None:
+            foreign.setdefault(one.file, []).append(one.text)
+        elif row.effect is Effect.NONE:
+            yield Ignored((one.text,), one.file, row.why)
+        elif not conf.transport_url:
+            yield Ignored((one.text,), one.file, _NO_TRANSPORT)
+    for file, names in foreign.items():
+        yield Ignored(tuple(names), file)
+
+
+def row_has_effect(section: str, name: str) -> bool:
+    """Whether an option that we know does something."""
+    row = row_of(section, name)
+    return row is None or row.effect is not Effect.NONE
+
+
+def _registered(conf: cfg.ConfigOpts) -> Iterator[_Name]:
+    groups = [str(getattr(group, "name", group)) for group, _ in list_opts()]
+    for name in conf:
+        if name not in groups and name not in (
+            "config_file",
+            "config_dir",
+            "config_source",
+            "shell_completion",
+        ):
+            yield "DEFAULT", name
+    for group in groups:
+        if group != "DEFAULT":
+            for name in conf[group]:
+                yield group, name
+
+
+def _names(section: str, name: str) -> Iterator[_Name]:
+    """Those by which a file may call it, the present one first."""
+    yield section, name
+    option = OURS.get(shown(section, name))
+    for old in option.deprecated_opts if option is not None else ():
+        yield old.group or section, str(old.name or name)
+
+
+def _where(conf: cfg.ConfigOpts, section: str, name: str, places: list[Written]) -> str:
+    """Empty where nobody sets it."""
+    location = conf.get_location(name, None if section == "DEFAULT" else section)
+    if location is None or not location.location.is_user_controlled:
+        return ""
+    if location.location is cfg.Locations.environment:
+        return f"the environment: {location.detail}"
+    if location.location is cfg.Locations.command_line:
+        return "the command line"
+    if not places:
+        return str(location.detail or "a file")
+    # The last file wins; in one file the present name does, which is the first of the places.
+    place = max(places, key=lambda one: one.number)
+    is_old = place.key != (section, name)
+    return place.file + (f" (by its old name, {place.text})" if is_old else "")
+
+
+def _shown_value(conf: cfg.ConfigOpts, section: str, name: str) -> str:
+    value = _read(conf, section, name)
+    option = OURS.get(shown(section, name))
+    if option is not None and option.secret:
+        return SECRET if value else "(empty)"
+    if value in (None, "", []):
+        return "(empty)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        value = [f"{key}:{one}" for key, one in value.items()]
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    # A password in a URL belongs onto no screen, whatever option it is.
+    return re.sub(r"//[^/\s]*@", "//...@", text)
+
+
+def _read(conf: cfg.ConfigOpts, section: str, name: str) -> Any:
+    group = conf if section == "DEFAULT" else conf[section]
+    return read(group, name, shown(section, name))
+
+
+def current_user() -> str:
+    """Who we are, as a person knows it."""
+    number = os.geteuid()
+    try:
+        return f"user {pwd.getpwuid(number).pw_name} ({number})"
+    except KeyError:
+        return f"user {number}"
