@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """An option that is set and has an effect. where: the file, or what else sets it."""
+    """An option that is set and has an effect. where: the files, or what else sets it."""
 
     name: str
     value: str

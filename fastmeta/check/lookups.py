@@ -61,7 +61,7 @@ def _because(conf: cfg.ConfigOpts, settings: Settings) -> str:
     if conf.fastmeta.lookup != "auto":
         return ""
     what = {"rpc": "transport_url", "rest": "credentials in [neutron]", "static": "ports_file"}
-    return f" (auto: there is {what[settings.lookup]})"
+    return f" (auto, because of {what[settings.lookup]})"
 
 
 def _read_ports_file(settings: Settings) -> Finding:

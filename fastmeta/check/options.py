@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from oslo_config import cfg
 
 from fastmeta.check.findings import Ignored, Used
 from fastmeta.conf import list_opts
+from fastmeta.conf.neutron import NEUTRON_GROUP
 from fastmeta.conf.options import FASTMETA_GROUP, RATE_LIMIT_GROUP
 from fastmeta.conf.running import OURS, shown
 from fastmeta.conf.settings import config_files, read
@@ -32,12 +33,14 @@ _Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An option in a file. section, name: as they are written there; number: of the file, later ones win."""
+    """An option in a file. section, name: as they are written there; number: of the file, the highest wins; value: the
+    last one of it there, as written."""
 
     section: str
     name: str
     file: str
     number: int
+    value: str = field(repr=False)
 
     @property
     def key(self) -> _Name:
@@ -48,14 +51,30 @@ class Written:
         return shown(self.section, self.name)
 
 
-def written_options(conf: cfg.ConfigOpts) -> list[Written]:
-    """All of all files, in the order in which they were read. Raises ConfigError."""
+def files_in_order(conf: cfg.ConfigOpts, arguments: Sequence[str]) -> list[str]:
+    """The files that were read, those that win last. arguments: of the command line, which gives the order.
+
+    Raises ConfigError.
+    """
+    places = [os.path.abspath(argument) for argument in arguments]
+
+    def rank(path: str) -> int:
+        return next((n for n, place in enumerate(places) if place in (path, os.path.dirname(path))), -1)
+
+    # Those that nobody has named are in the right order already, and sorted() leaves them so.
+    return sorted(map(os.path.abspath, config_files(conf)), key=rank)
+
+
+def written_options(files: Sequence[str]) -> list[Written]:
+    """All of them. files: in the order in which they win."""
     found = []
-    for number, path in enumerate(config_files(conf)):
+    for number, path in enumerate(files):
         sections: dict[str, dict[str, Any]] = {}
         cfg.ConfigParser(path, sections).parse()  # has been read before: it can be
         found += [
-            Written(section, name, path, number) for section, names in sections.items() for name in names
+            Written(section, name, path, number, str(values[-1]))
+            for section, options in sections.items()
+            for name, values in options.items()
         ]
     return found
 
@@ -69,42 +88,50 @@ def values_that_cannot_be_used(conf: cfg.ConfigOpts) -> Iterator[str]:
             yield str(error)
 
 
-def used_options(conf: cfg.ConfigOpts, written: list[Written]) -> Iterator[Used]:
-    """Those that are set and have an effect, with secrets struck out. Raises ConfigError for a bad value."""
-    files: dict[_Name, Written] = {}
+def used_options(
+    conf: cfg.ConfigOpts, written: list[Written], of_the_bus: Mapping[_Name, bool]
+) -> Iterator[Used]:
+    """Those that are set and have an effect, with secrets struck out. Raises ConfigError for a bad value.
+
+    of_the_bus: oslo.messaging's options where the bus is used, and whether they are secret.
+    """
+    files: dict[_Name, list[Written]] = {}
     for one in written:
-        files[one.key] = one
+        files.setdefault(one.key, []).append(one)
+    registered: set[_Name] = set()
     for section, name in _registered(conf):
-        places = [files[key] for key in _names(section, name) if key in files]
+        registered.update(_names(section, name))
+        places = [place for key in _names(section, name) for place in files.get(key, ())]
         where = _where(conf, section, name, places)
         if where and row_has_effect(section, name):
             yield Used(shown(section, name), _shown_value(conf, section, name), where)
+    for key, places in files.items():
+        # oslo.messaging reads the files by itself.
+        if key in of_the_bus and key not in registered and row_has_effect(*key):
+            place = places[-1]
+            yield Used(place.text, _shown_text(place.value, secret=of_the_bus[key]), place.file)
 
 
 def ignored_options(
-    conf: cfg.ConfigOpts, written: list[Written], *, of_the_bus: frozenset[str]
+    conf: cfg.ConfigOpts, written: list[Written], of_the_bus: Mapping[_Name, bool]
 ) -> Iterator[Ignored]:
-    """of_the_bus: oslo.messaging's options of [DEFAULT], where the bus is used."""
+    """of_the_bus: as of used_options()."""
     known = {one for section, name in _registered(conf) for one in _names(section, name)}
     foreign: dict[str, list[str]] = {}
     for one in written:
         section, name = one.key
-        if (
-            one.key in known
-            or section in _SECTIONS_WITH_DOUBTS
-            or (section == "DEFAULT" and name in of_the_bus)
-        ):
-            continue
+        row = row_of(section, name)
         if section == "neutron" or section == (conf.neutron.auth_section or "").lower():
             # Of kinds of authentication that bring options of their own.
             continue
-        row = row_of(section, name)
-        if section == "DEFAULT" and name in NOT_YET:
+        if row is not None and row.effect is Effect.NONE:
+            yield Ignored((one.text,), one.file, row.why)
+        elif one.key in known or one.key in of_the_bus or section in _SECTIONS_WITH_DOUBTS:
+            continue
+        elif section == "DEFAULT" and name in NOT_YET:
             yield Ignored((one.text,), one.file, "fastmeta has no such socket yet")
         elif row is None:
             foreign.setdefault(one.file, []).append(one.text)
-        elif row.effect is Effect.NONE:
-            yield Ignored((one.text,), one.file, row.why)
         elif not conf.transport_url:
             yield Ignored((one.text,), one.file, _NO_TRANSPORT)
     for file, names in foreign.items():
@@ -150,28 +177,36 @@ def _where(conf: cfg.ConfigOpts, section: str, name: str, places: list[Written])
         return f"the environment: {location.detail}"
     if location.location is cfg.Locations.command_line:
         return "the command line"
+    option = OURS.get(shown(section, name))
+    if option is not None and option.multi:  # what is in one file comes on top of what is in another
+        return ", ".join(dict.fromkeys(place.file for place in places))
     if not places:
         return str(location.detail or "a file")
-    # The last file wins; in one file the present name does, which is the first of the places.
+    # The last file wins; in one file the present name does, which is the first of the places. (What oslo.config says of
+    # the file is right only where no old name is used.)
     place = max(places, key=lambda one: one.number)
     is_old = place.key != (section, name)
     return place.file + (f" (by its old name, {place.text})" if is_old else "")
 
 
 def _shown_value(conf: cfg.ConfigOpts, section: str, name: str) -> str:
-    value = _read(conf, section, name)
     option = OURS.get(shown(section, name))
-    if option is not None and option.secret:
-        return SECRET if value else "(empty)"
-    if value in (None, "", []):
-        return "(empty)"
+    # What a kind of authentication brings with it may be a secret, whether its author has thought of that or not.
+    secret = option.secret if option is not None else section == NEUTRON_GROUP.name
+    value = _read(conf, section, name)
     if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
+        value = str(value).lower()
+    elif isinstance(value, Mapping):
         value = [f"{key}:{one}" for key, one in value.items()]
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    # A password in a URL belongs onto no screen, whatever option it is.
-    return re.sub(r"//[^/\s]*@", "//...@", text)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str("" if value is None else value)
+    return _shown_text(text, secret=secret)
+
+
+def _shown_text(text: str, *, secret: bool) -> str:
+    if not text:
+        return "(empty)"
+    # A password in a URL belongs onto no screen, whatever option it is in.
+    return SECRET if secret else re.sub(r"//\S*@", "//...@", text)
 
 
 def _read(conf: cfg.ConfigOpts, section: str, name: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from oslo_config import cfg
 
@@ -14,6 +15,7 @@ from fastmeta.check import places
 from fastmeta.check.findings import Finding, Report, State
 from fastmeta.check.options import (
     current_user,
+    files_in_order,
     ignored_options,
     used_options,
     values_that_cannot_be_used,
@@ -21,13 +23,16 @@ from fastmeta.check.options import (
 )
 from fastmeta.check.records import Records
 from fastmeta.conf.doubts import doubts
-from fastmeta.conf.settings import Settings, config_files, load
+from fastmeta.conf.settings import Settings, load
 from fastmeta.exceptions import ConfigError, UnsafeFileError
 from fastmeta.process import forbid_dumps
 
 SUMMARY = "check: say what a configuration means, and whether the servers that it names answer"
 
 CONFIGURATION = "Configuration"
+
+PATIENCE = 55.0
+"""Seconds that all servers together have."""
 
 _FILES = ("--config-file", "--config-dir")
 
@@ -48,9 +53,7 @@ Exit status: 0 all is right (there may be doubts), 1 something is wrong that the
 def main(argv: list[str]) -> int:
     """See _DESCRIPTION for the exit status. stdout has the report."""
     options, others = _parser().parse_known_args(argv)
-    for name in _FILES:
-        for value in getattr(options, name.strip("-").replace("-", "_")):
-            others += [name, value]
+    others += options.files
     forbid_dumps()  # before the secret is read
     # oslo.messaging and keystoneauth1 log, too; what counts is in the report.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -70,6 +73,20 @@ def main(argv: list[str]) -> int:
     return report.status
 
 
+class _InOrder(argparse.Action):
+    """Keeps options with their values in the order in which they are given: of files and folders the last one wins."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        given = [*getattr(namespace, self.dest), option_string, values]
+        setattr(namespace, self.dest, given)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastmeta config",
@@ -82,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("action", choices=["check"])
     # Known here so that their values are not taken for the action, wherever they stand.
     for name in _FILES:
-        parser.add_argument(name, action="append", default=[], help="as of fastmeta agent; may be repeated")
+        parser.add_argument(
+            name, action=_InOrder, dest="files", default=[], help="as of fastmeta agent; may be repeated"
+        )
     parser.add_argument("--format", choices=["text", "json"], default="text", help="of the report")
     parser.add_argument("--offline", action="store_true", help="connect to no server")
     return parser
@@ -90,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _check(report: Report, argv: list[str], *, connect: bool) -> None:
     conf = load(argv, prog="fastmeta config check", version=__version__)
-    report.files += config_files(conf)
-    written = written_options(conf)
+    report.files += files_in_order(conf, argv)
+    written = written_options(report.files)
     wrong = list(values_that_cannot_be_used(conf))
     for text in wrong:
         _add(report, State.WRONG, text, ends=True)
@@ -100,9 +119,10 @@ async def _check(report: Report, argv: list[str], *, connect: bool) -> None:
     settings = _settings(report, conf)
     if settings is not None:
         # Before the options are listed: some of [neutron] become known only with the kind of authentication.
-        found = [finding async for finding in _servers(conf, settings)] if connect else []
-    report.used += used_options(conf, written)
-    report.ignored += ignored_options(conf, written, of_the_bus=_options_of_the_bus(conf))
+        found = await _servers(conf, settings) if connect else []
+    of_the_bus = _options_of_the_bus(conf)
+    report.used += used_options(conf, written, of_the_bus)
+    report.ignored += ignored_options(conf, written, of_the_bus)
     if settings is None:
         return
     report.findings += places.listeners(settings)
@@ -131,30 +151,48 @@ def _settings(report: Report, conf: cfg.ConfigOpts) -> Settings | None:
     return settings
 
 
-async def _servers(conf: cfg.ConfigOpts, settings: Settings) -> AsyncIterator[Finding]:
+async def _servers(conf: cfg.ConfigOpts, settings: Settings) -> list[Finding]:
+    """Both at once, so that the whole takes no longer than the slower one."""
     from fastmeta.check import lookups, nova
 
-    for source in (nova.ask(settings), lookups.ask(conf, settings)):
+    parts = [(nova.PART, nova.ask(settings)), (lookups.PART, lookups.ask(conf, settings))]
+    found = await asyncio.gather(*(_in_time(part, source) for part, source in parts))
+    return [finding for findings in found for finding in findings]
+
+
+async def _in_time(part: str, source: AsyncIterator[Finding]) -> list[Finding]:
+    """What it finds in PATIENCE; each server has less, but several times of several options may come together."""
+    found: list[Finding] = []
+
+    async def gather() -> None:
         async for finding in source:
-            yield finding
+            found.append(finding)
+
+    try:
+        await asyncio.wait_for(gather(), PATIENCE)
+    except asyncio.TimeoutError:
+        found.append(Finding(part, State.WRONG, f"not everything has been answered in {PATIENCE:g} s"))
+    return found
 
 
-def _options_of_the_bus(conf: cfg.ConfigOpts) -> frozenset[str]:
-    """oslo.messaging's options of [DEFAULT], when it is used."""
+def _options_of_the_bus(conf: cfg.ConfigOpts) -> dict[tuple[str, str], bool]:
+    """oslo.messaging's options, by section and name, and whether they are secret; none when it is not used."""
     if not conf.transport_url:
-        return frozenset()
+        return {}
     from fastmeta.bus.connection import import_library
 
     try:
         library = import_library()
     except ConfigError:
-        return frozenset()
-    names = set()
+        return {}
+    found: dict[tuple[str, str], bool] = {}
     for group, options in library.opts.list_opts():
+        section = str(getattr(group, "name", group) or "DEFAULT")
         for option in options:
-            names |= {option.dest} if group is None else set()
-            names |= {old.name for old in option.deprecated_opts if old.group == "DEFAULT"}
-    return frozenset(names)
+            names = {(section, option.dest)}
+            names |= {(old.group or section, old.name or option.dest) for old in option.deprecated_opts}
+            found |= dict.fromkeys(names, bool(option.secret))
+    return found
 
 
 def _add(report: Report, state: State, text: str, *, ends: bool = False) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from fastmeta.check.findings import Finding, State
+from fastmeta.cmd import config_check
 from fastmeta.lab.services import Service
 
 from .kit import LISTEN, NETWORK, SECRET, Nova, check, free_tcp_port, run_check, write_config
@@ -59,6 +62,32 @@ def test_where_an_option_is_set(folder: Path) -> None:
     assert used["debug"] == ("true", "the command line")
 
 
+def test_the_order_on_the_command_line_counts(folder: Path) -> None:
+    """As with the agent: a file that is given after a folder wins over what is in it."""
+    config = write_config(folder, default=["nova_metadata_port = 1"])
+    (folder / "more").mkdir()
+    more = folder / "more" / "a.conf"
+    more.write_text("[DEFAULT]\nnova_metadata_port = 2\n")
+    more.chmod(0o600)
+    files, folders = ["--config-file", str(config)], ["--config-dir", str(more.parent)]
+    for arguments, value, file in ((files + folders, "2", more), (folders + files, "1", config)):
+        done = run_check(*arguments, "--offline")
+        assert done.returncode == 0
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("  nova_metadata_port = ")]
+        assert line.split() == ["nova_metadata_port", "=", value, "#", str(file)]
+
+
+def test_listeners_of_several_files_are_all_used(folder: Path) -> None:
+    config = write_config(folder)
+    other = folder / "other.conf"
+    other.write_text(f"[fastmeta]\n{LISTEN.format(8081)}\n")
+    other.chmod(0o600)
+    report = check(config, "--offline", "--config-file", str(other)).report
+    (listen,) = [option for option in report["used"] if option["name"] == "[fastmeta] listen"]
+    assert ":8080, network:" in listen["value"]
+    assert listen["where"] == f"{config}, {other}"
+
+
 def test_what_has_no_effect(folder: Path) -> None:
     config = write_config(
         folder,
@@ -77,13 +106,16 @@ def test_what_has_no_effect(folder: Path) -> None:
 def test_options_of_oslo_messaging_are_no_strangers(folder: Path) -> None:
     config = write_config(
         folder,
-        default=["transport_url = rabbit://neutron:hidden@127.0.0.1:9/", "executor_thread_pool_size = 5"],
+        default=["transport_url = rabbit://neutron:hidden@127.0.0.1:9/", "control_exchange = other"],
         fastmeta=["lookup = static"],
         more="[oslo_messaging_rabbit]\nheartbeat_rate = 3",
     )
     checked = check(config, "--offline", secrets=[SECRET, "hidden"])
     assert checked.report["ignored"] == []
-    assert "transport_url" in {option["name"] for option in checked.report["used"]}
+    used = {option["name"]: option["value"] for option in checked.report["used"]}
+    assert used["transport_url"] == "(secret, not shown)"
+    assert used["control_exchange"] == "other"
+    assert used["[oslo_messaging_rabbit] heartbeat_rate"] == "3"
 
 
 def test_doubts_are_said_and_do_not_count_as_wrong(folder: Path) -> None:
@@ -223,3 +255,18 @@ def test_a_running_agent_is_not_touched(folder: Path, nova: Nova) -> None:
         before = agent.log_path.read_text()
         assert check(config).status == 0
         assert agent.log_path.read_text() == before
+
+
+def test_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a server does; what has been found until then is said."""
+
+    async def findings() -> AsyncIterator[Finding]:
+        yield Finding("part", State.OK, "first")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(config_check, "PATIENCE", 0.05)
+    found = asyncio.run(config_check._in_time("part", findings()))
+    assert [(finding.state, finding.text) for finding in found] == [
+        (State.OK, "first"),
+        (State.WRONG, "not everything has been answered in 0.05 s"),
+    ]

@@ -240,9 +240,8 @@ class TestNeutronsApi:
             assert {call.command for call in cloud.calls} == {"GET"}
         assert checked.status == 0, checked.output
         assert checked.states(LOOKUP) == ["ok", "ok"]
-        assert (
-            "lookup is rest (auto: there is credentials in [neutron])" in checked.findings(LOOKUP)[0]["text"]
-        )
+        text = checked.findings(LOOKUP)[0]["text"]
+        assert text == "lookup is rest (auto, because of credentials in [neutron])"
         assert checked.states(REPORTS) == ["note"]
 
     def test_a_wrong_password(self, folder: Path, nova: Nova) -> None:
@@ -257,6 +256,18 @@ class TestNeutronsApi:
             checked = of_neutron(folder, nova, cloud, project_name="")
         assert checked.status == 2, "the agent would not start"
         assert "project_name" in checked.wrong
+
+    def test_what_a_kind_of_authentication_brings_with_it(self, folder: Path, nova: Nova) -> None:
+        """Its options become known only when it is used; any of them may be a secret."""
+        with Cloud([PORT]) as cloud:
+            more = {"auth_type": "v3oidcpassword", "client_id": "hidden-1", "client_secret": "hidden-2"}
+            more |= {"identity_provider": "idp", "protocol": "openid"}
+            more |= {"access_token_endpoint": f"{cloud.keystone.url}/token"}
+            checked = of_neutron(folder, nova, cloud, **more)
+        assert "hidden" not in checked.output
+        used = {option["name"]: option["value"] for option in checked.report["used"]}
+        assert used["[neutron] client_secret"] == used["[neutron] client_id"] == "(secret, not shown)"
+        assert used["[neutron] username"] == USER
 
     def test_keystone_is_away(self, folder: Path, nova: Nova) -> None:
         with Cloud([PORT]) as cloud:
