@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 CORE_SOURCES := setup.py fastmeta/_core.pyx $(wildcard fastmeta/core/*.pxi)
 
-.PHONY: demo test mutations test-openstack stack-start stack-stop stack-status lint bench sanitize fuzz setup clean
+.PHONY: demo test mutations test-openstack stack-start stack-stop stack-status lint references bench sanitize fuzz setup clean
 
 setup: $(VENV)/.built
 
@@ -40,6 +40,11 @@ mutations: setup
 
 lint: setup
 	tools/lint.sh $(VENV)
+
+# docs/configuration.md, docs/options-of-neutron.md and etc/fastmeta.conf.sample, made of the options. make lint says when
+# they are out of date.
+references: setup
+	$(PYTHON) tools/config_reference.py
 
 bench: setup
 	tools/setup.sh $(VENV) bench

@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
-"""Writes docs/configuration.md from the options, so that it cannot say anything else than the code does.
+"""Writes what says which options there are, from the options, so that it cannot say anything else than the code does:
+docs/configuration.md, docs/options-of-neutron.md and, by oslo-config-generator, etc/fastmeta.conf.sample.
 
-Usage: tools/config_reference.py [--check]: with --check nothing is written, and the exit status is 1 when the file in
-docs/ is not what the options say.
+Usage: tools/config_reference.py [--check]: with --check nothing is written, and the exit status is 1 when one of the
+files is not what the options say.
 """
 
+import io
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from oslo_config import cfg
+from oslo_config import cfg, generator
 
 from fastmeta.conf import list_opts
 from fastmeta.conf.running import FIXED
+from fastmeta.conf.stock import Effect, StockOption, rows
 
-FILE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+ROOT = Path(__file__).resolve().parent.parent
 
 INTRODUCTION = f"""\
 # Configuration
@@ -64,15 +68,68 @@ def reference() -> str:
     return "".join(parts)
 
 
+STOCK = """\
+# Options of neutron-metadata-agent
+
+<!-- Made by tools/config_reference.py from fastmeta/conf/stock.py; change it there. -->
+
+`fastmeta agent --config-file /etc/neutron/neutron.conf --config-file /etc/neutron/metadata_agent.ini` takes the files
+of `neutron-metadata-agent` as they are. Below is every option that this agent reads, or once read. All others that
+these files may have, for Neutron's server and its other agents, are ignored, as oslo.config ignores what it does not
+know. `fastmeta config check` says it of each option that is set in your files
+([operations.md](operations.md#checking-a-configuration)). fastmeta's own options are in
+[configuration.md](configuration.md).
+"""
+
+
+def stock_options() -> str:
+    parts = [STOCK]
+    parts.append("\n## With the same meaning\n\n| option | to be noted | tried by |\n|---|---|---|\n")
+    for row in rows(Effect.SAME):
+        parts.append(f"| {_name(row)} | {_cell(row.why)} | `{row.shown_by.removeprefix('tests/')}` |\n")
+    parts.append("\nThe tests are below `tests/`.\n")
+    parts.append("\n## Accepted, without effect\n\n| option | why |\n|---|---|\n")
+    for row in rows(Effect.NONE):
+        parts.append(f"| {_name(row)} | {_cell(row.why)} |\n")
+    return "".join(parts)
+
+
+def _name(row: StockOption) -> str:
+    """With the section first, as [DEFAULT] is not named."""
+    return f"`[{row.section}]`, all of it" if row.is_section else f"`{row.shown}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def sample() -> str:
+    conf = cfg.ConfigOpts()
+    generator.register_cli_opts(conf)
+    conf(["--namespace", "fastmeta", "--wrap-width", "100"], default_config_files=[])
+    output = io.StringIO()
+    generator.generate(conf, output)
+    return output.getvalue()
+
+
+FILES: Mapping[str, Callable[[], str]] = {
+    "docs/configuration.md": reference,
+    "docs/options-of-neutron.md": stock_options,
+    "etc/fastmeta.conf.sample": sample,
+}
+
+
 def main() -> int:
-    text = reference()
-    if "--check" in sys.argv[1:]:
-        if not FILE.exists() or FILE.read_text(encoding="utf-8") != text:
-            print(f"{FILE} is not what the options say: run tools/config_reference.py", file=sys.stderr)
-            return 1
-        return 0
-    FILE.write_text(text, encoding="utf-8")
-    return 0
+    status = 0
+    for name, make in FILES.items():
+        file, text = ROOT / name, make()
+        if "--check" not in sys.argv[1:]:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        elif not file.exists() or file.read_text(encoding="utf-8") != text:
+            print(f"{name} is not what the options say: make references", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

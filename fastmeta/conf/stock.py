@@ -23,7 +23,8 @@ class Effect(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class StockOption:
-    """One row. section: in lower case, but DEFAULT. example: a value that is not the default.
+    """One row. section: in lower case, but DEFAULT. example: a value that is not the default; with ANY an option with
+    its value.
 
     why: of one without effect the reason, of others what may differ in detail. shown_by: the test, or the folder of
     tests, that shows the effect.
@@ -37,9 +38,14 @@ class StockOption:
     shown_by: str = ""
 
     @property
+    def is_section(self) -> bool:
+        """Whether it stands for all options of a section."""
+        return self.name == ANY
+
+    @property
     def shown(self) -> str:
         """As texts name it."""
-        if self.name == ANY:
+        if self.is_section:
             return f"[{self.section}] (all of it)"
         return self.name if self.section == "DEFAULT" else f"[{self.section}] {self.name}"
 
@@ -192,7 +198,23 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
     _same("DEFAULT", "syslog_log_facility", "LOG_DAEMON", f"{_LOG}::test_options_of_the_library", _OURS),
     _same("DEFAULT", "use_journal", "true", f"{_LOG}::test_options_of_the_library", _OURS),
     _same("DEFAULT", "use_json", "true", f"{_LOG}::test_as_json", _OURS),
-    _same("DEFAULT", "use_stderr", "true", f"{_LOG}::test_options_of_the_library", _OURS),
+    *(
+        _same("DEFAULT", name, example, f"{_LOG}::test_options_of_the_library", _OURS)
+        for name, example in (
+            ("use_stderr", "true"),
+            ("log_color", "true"),
+            ("logging_context_format_string", "%(message)s"),
+            ("logging_debug_format_suffix", "%(lineno)d"),
+            ("logging_exception_prefix", "%(name)s"),
+            ("logging_user_identity_format", "%(user)s"),
+            ("publish_errors", "true"),
+            ("instance_format", "%(uuid)s"),
+            ("instance_uuid_format", "%(uuid)s"),
+            ("rate_limit_interval", "1"),
+            ("rate_limit_burst", "100"),
+            ("rate_limit_except_level", "ERROR"),
+        )
+    ),
     # oslo.messaging.
     _same(
         "oslo_messaging_rabbit",
@@ -227,7 +249,7 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
         "DEFAULT",
         "metadata_backlog",
         "128",
-        "the backlog is always the largest that the kernel allows (net.core.somaxconn)",
+        "the backlog is always 4,096, or net.core.somaxconn where that is less",
     ),
     _none(
         "cache",
@@ -243,11 +265,13 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
         "times of the haproxies that Neutron's L3 and DHCP agents start; those of fastmeta are [fastmeta] …_timeout",
     ),
     _none("DEFAULT", "setproctitle", "brief", "the process is called by its command line"),
-    _none(
-        "profiler",
-        ANY,
-        "enabled = true",
-        "osprofiler is not used",
+    *(
+        _none(section, ANY, example, "osprofiler is not used")
+        for section, example in (
+            ("profiler", "enabled = true"),
+            ("profiler_jaeger", "service_name_prefix = neutron"),
+            ("profiler_otlp", "service_name_prefix = neutron"),
+        )
     ),
     # Old names. Neutron ignores them all today.
     _same(
