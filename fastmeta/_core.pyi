@@ -29,7 +29,18 @@ PROBLEM_UPSTREAM_TLS the third is a number for certificate_error_text or tls_err
 EVENT_LISTENER_CLOSED: Final[int]
 """(EVENT_LISTENER_CLOSED, listener): remove_listener has ended: the socket and all of its connections are closed."""
 EVENT_SCOPE_REMOVED: Final[int]
-"""(EVENT_SCOPE_REMOVED, scope): remove_scope has ended: nothing of the scope is left."""
+"""(EVENT_SCOPE_REMOVED, scope): remove_scope has ended, or retire_scope found nobody: nothing of the scope is left."""
+EVENT_HANDED: Final[int]
+"""(EVENT_HANDED, fd, kind, uuid, state): a connection of the relay with a request for a scope that its loop does not have.
+Who takes the event owns fd, and hands it over to the loop that has the scope, which may have to be made first: with
+hand_over(fd, state), at once, since a guest waits. kind is SCOPE_NETWORK or SCOPE_ROUTER, uuid 16 bytes."""
+
+RELAY_OVER: Final[int]
+"""Connections over max_connections that a loop's relay keeps until their request is here, to answer it with 503."""
+
+SCOPE_UNNAMED: Final[int]
+SCOPE_NETWORK: Final[int]
+SCOPE_ROUTER: Final[int]
 
 PROBLEM_ACCEPT: Final[int]
 PROBLEM_DESCRIPTORS: Final[int]
@@ -57,6 +68,8 @@ PROBLEM_UPSTREAM_SLOW: Final[int]
 PROBLEM_UPSTREAM_ALL_AWAY: Final[int]
 PROBLEM_UPSTREAM_SOME_BACK: Final[int]
 PROBLEM_NEXT_SECRET: Final[int]
+PROBLEM_STRANGER: Final[int]
+"""Who connected to the relay's socket is none of those who may; its errno is the user's number."""
 
 SETTINGS: Final[Mapping[str, tuple[int, int, int]]]
 """name -> (default, smallest, largest) of every integer setting of a loop; times in milliseconds, sizes in bytes.
@@ -127,12 +140,29 @@ class Loop:
     # All that follow but stats() put a message into the mailbox. When it is full they wait, without the GIL, and raise
     # CoreError after 5 seconds, or at once when the loop does not run.
 
-    def add_scope(self, scope: int) -> None:
-        """scope: a number above 0, chosen by the caller. Its generation starts at 0. Raises ValueError for a number in
-        use."""
+    def add_scope(self, scope: int, kind: int = ..., uuid: bytes = b"") -> None:
+        """scope: a number above 0, chosen by the caller. Its generation starts at 0. kind (SCOPE_NETWORK, SCOPE_ROUTER)
+        and uuid (16 bytes): what requests of the relay name it by; SCOPE_UNNAMED: they cannot. Raises ValueError for a
+        number in use."""
 
     def remove_scope(self, scope: int) -> None:
         """Forgets the identities of a scope and closes, at once, what is left of its listeners."""
+
+    def retire_scope(self, scope: int) -> None:
+        """The same, but only if it has neither a listener nor a connection, which only the loop knows for certain.
+        EVENT_SCOPE_REMOVED says that it is done; until then the scope is there."""
+
+    def add_relay(
+        self, listener: int, scope: int, fd: int, *, uids: Iterable[int], gids: Iterable[int]
+    ) -> None:
+        """The relay, once for each loop. fd: a listening, non-blocking unix socket, which the loop owns from this call
+        on, also when the call raises; -1 for a loop that only gets what others hand over. scope: where its connections
+        are counted that belong to no other (yet). uids, gids: effective users and groups, up to eight each, of which a
+        process that connects must have one."""
+
+    def hand_over(self, fd: int, state: tuple[bytes, int, int], *, refused: bool = False) -> None:
+        """A connection of an EVENT_HANDED, of this loop or another one. refused: there is no scope for it, it gets 503.
+        The loop owns fd from this call on, unless it raises."""
 
     def add_listener(self, listener: int, scope: int, fd: int) -> None:
         """fd: a listening, non-blocking TCP socket. The loop owns it from this call on, also when the call raises."""
@@ -200,6 +230,9 @@ class Loop:
         """The shared secret for signatures of identities that are put from now on. With a next one, too, a GET or HEAD
         that a server answers with 403 is sent once more, signed with the other one; what a server accepted last it gets
         from then on."""
+
+    def requests(self, scope: int) -> int:
+        """Of stats(scope) the requests, for who looks often."""
 
     def stats(self, scope: int | None = None) -> dict[str, int]:
         """Counters since the start and gauges, by name, of the loop or of one scope (from add_scope to remove_scope);

@@ -23,6 +23,7 @@ include "core/signature.pxi"
 include "core/head.pxi"
 include "core/counters.pxi"
 include "core/messages.pxi"
+include "core/claim.pxi"
 include "core/state.pxi"
 include "core/loopstate.pxi"
 include "core/common.pxi"
@@ -45,6 +46,7 @@ include "core/recheck.pxi"
 include "core/upstream.pxi"
 include "core/answer.pxi"
 include "core/listener.pxi"
+include "core/relay.pxi"
 include "core/loop.pxi"
 
 by_init_classes()
@@ -54,6 +56,13 @@ EVENT_REQUEST = EV_REQUEST
 EVENT_PROBLEM = EV_PROBLEM
 EVENT_LISTENER_CLOSED = EV_LISTENER_CLOSED
 EVENT_SCOPE_REMOVED = EV_SCOPE_REMOVED
+EVENT_HANDED = EV_HANDED
+
+RELAY_OVER = RY_OVER
+
+SCOPE_UNNAMED = SC_UNNAMED
+SCOPE_NETWORK = SC_NETWORK
+SCOPE_ROUTER = SC_ROUTER
 
 PROBLEM_ACCEPT = PR_ACCEPT
 PROBLEM_DESCRIPTORS = PR_DESCRIPTORS
@@ -81,6 +90,7 @@ PROBLEM_UPSTREAM_SLOW = PR_UPSTREAM_SLOW
 PROBLEM_UPSTREAM_ALL_AWAY = PR_UPSTREAM_ALL_AWAY
 PROBLEM_UPSTREAM_SOME_BACK = PR_UPSTREAM_SOME_BACK
 PROBLEM_NEXT_SECRET = PR_NEXT_SECRET
+PROBLEM_STRANGER = PR_STRANGER
 
 # name: (default, smallest, largest)
 SETTINGS = {
@@ -122,11 +132,11 @@ REFUSALS = (
     "malformed", "body_malformed", "coding", "method", "target_long", "head_large", "body_large", "head_slow",
     "body_slow", "rate", "absent", "lookup", "parked_long", "parked", "parked_scope", "parked_address", "connections",
     "connections_scope", "connections_address", "bodies", "misses", "revoked", "nonsense", "silent", "no_place",
-    "no_answer", "resources",
+    "no_answer", "resources", "proxy", "scopes",
 )
 ENDS = (
     "guest", "aborted", "answered", "refused", "idle", "evicted", "turned_away", "slow_reader", "cut", "listener",
-    "resources",
+    "resources", "handed", "stranger",
 )
 STATUSES = tuple([ct_statuses[<size_t> at] for at in range(CT_STATUSES)])
 HISTOGRAM_BOUNDS_US = tuple(1 << (n + 5) for n in range(CT_BUCKETS - 1))
@@ -339,7 +349,8 @@ cdef class Loop:
         self.started = True
         with nogil:
             error = lp_run(state)
-        self.ended = True
+        self.ended = True                  # whoever hands over a connection after this is told
+        lp_drop_messages(state)
         if error:
             raise CoreError(f"the loop cannot wait for events: {os.strerror(error)}")
 
@@ -359,7 +370,7 @@ cdef class Loop:
         while mailbox.written - at_load(&mailbox.taken) >= RG_MAILBOX:
             tries += 1
             if self.ended or tries > POST_TIMEOUT_S * 1000 or not self.started:
-                if message.kind == MS_ADD_LISTENER:
+                if message.kind == MS_ADD_LISTENER or (message.kind == MS_ADD_RELAY and message.fd >= 0):
                     close(message.fd)
                 elif message.kind == MS_UPSTREAMS:
                     sv_discard(<UpstreamsMessage *> message.payload)
@@ -396,6 +407,8 @@ cdef class Loop:
                 found.append((EVENT_MISS, event.scope, <bytes> event.address[:16], event.interface))
             elif event.kind == EV_SCOPE_REMOVED:
                 # What a loop removes when it ends stays readable.
+                if event.code and self.scopes.get(event.scope) == <uintptr_t> event.counters:
+                    self.removed.add(self.scopes.pop(event.scope))
                 if <uintptr_t> event.counters in self.removed:
                     self.removed.remove(<uintptr_t> event.counters)
                     free(event.counters)
@@ -403,6 +416,12 @@ cdef class Loop:
             elif event.kind == EV_PROBLEM:
                 found.append((EVENT_PROBLEM, event.code, event.error, event.scope, event.listener,
                               <bytes> event.address[:16] if event.has_address else b"", event.upstream))
+            elif event.kind == EV_HANDED:
+                found.append((EVENT_HANDED, event.handed.fd, event.scope_kind, <bytes> event.uuid[:16], (
+                    <bytes> ry_bytes(event.handed)[:event.handed.length], event.handed.arrived_us,
+                    event.handed.times)))
+                free(event.handed)
+                at_store(&state.handed_taken, state.handed_taken + 1)
             else:
                 found.append((EVENT_LISTENER_CLOSED, event.listener))
             at_store(&state.events.taken, state.events.taken + 1)
@@ -414,8 +433,8 @@ cdef class Loop:
                 at_store(&state.requests.taken, state.requests.taken + 1)
         return found
 
-    def add_scope(self, uint32_t scope):
-        cdef Message message
+    cdef int lend_counters(self, Message *message, uint32_t scope) except -1:
+        """The block of counters of a new scope."""
         cdef Counters *counters
         if scope == 0 or scope in self.scopes:
             raise ValueError("a scope's number is above 0 and not in use")
@@ -423,10 +442,20 @@ cdef class Loop:
         if counters is NULL:
             raise MemoryError()
         self.scopes[scope] = <uintptr_t> counters
-        memset(&message, 0, sizeof(message))
-        message.kind = MS_ADD_SCOPE
         message.scope = scope
         message.counters = counters
+        return 0
+
+    def add_scope(self, uint32_t scope, uint8_t kind=SC_UNNAMED, bytes uuid not None=b""):
+        cdef Message message
+        memset(&message, 0, sizeof(message))
+        if kind > SC_ROUTER or (kind != SC_UNNAMED and len(uuid) != 16):
+            raise ValueError("a scope is a network or a router with a UUID of 16 bytes, or unnamed")
+        message.kind = MS_ADD_SCOPE
+        message.scope_kind = kind
+        if kind != SC_UNNAMED:
+            memcpy(message.uuid, <const uint8_t *> uuid, 16)
+        self.lend_counters(&message, scope)
         self.post(&message)
 
     def remove_scope(self, uint32_t scope):
@@ -436,6 +465,58 @@ cdef class Loop:
         message.scope = scope
         if scope in self.scopes:
             self.removed.add(self.scopes.pop(scope))
+        self.post(&message)
+
+    def retire_scope(self, uint32_t scope):
+        cdef Message message
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_RETIRE_SCOPE
+        message.scope = scope
+        self.post(&message)
+
+    def add_relay(self, uint32_t listener, uint32_t scope, int fd, *, uids, gids):
+        cdef Message message
+        cdef Peers *peers
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_ADD_RELAY
+        message.listener = listener
+        message.fd = fd
+        peers = <Peers *> calloc(1, sizeof(Peers))
+        try:
+            if peers is NULL:
+                raise MemoryError()
+            fill_peers(peers, sorted(set(uids)), sorted(set(gids)))
+            if listener == 0:
+                raise ValueError("a listener's number is above 0")
+            self.lend_counters(&message, scope)
+        except Exception:
+            free(peers)
+            if fd >= 0:
+                close(fd)
+            raise
+        message.payload = peers
+        self.post(&message)
+
+    def hand_over(self, int fd, tuple state not None, *, bint refused=False):
+        cdef Message message
+        cdef Handed *handed
+        cdef bytes data = state[0]
+        memset(&message, 0, sizeof(message))
+        if not 0 < len(data) <= BF_SMALL:
+            raise ValueError("the state is that of an EVENT_HANDED")
+        if self.ended:
+            raise CoreError("the loop has ended")
+        handed = <Handed *> malloc(sizeof(Handed) + <size_t> len(data))
+        if handed is NULL:
+            raise MemoryError()
+        handed.length = <uint32_t> len(data)
+        handed.fd = fd
+        handed.arrived_us = state[1]
+        handed.times = state[2]
+        handed.refused = refused
+        memcpy(ry_bytes(handed), <const uint8_t *> data, <size_t> len(data))
+        message.kind = MS_HANDED
+        message.payload = handed
         self.post(&message)
 
     def add_listener(self, uint32_t listener, uint32_t scope, int fd):
@@ -588,6 +669,9 @@ cdef class Loop:
             raise ValueError(f"there is no scope {scope}")
         return <Counters *> <uintptr_t> self.scopes[scope]
 
+    def requests(self, scope):
+        return at_read(&self.counters(scope).values[CT_REQUESTS])
+
     def stats(self, scope=None):
         cdef Counters *counters = self.counters(scope)
         found = {name: at_read(&counters.values[<int> place]) for name, place in PLACES.items()}
@@ -604,6 +688,18 @@ cdef class Loop:
         return {
             name: tuple(at_read(&counters.values[<int> place + n]) for n in range(CT_BUCKETS))
             for name, place in HISTOGRAMS.items()}
+
+
+cdef int fill_peers(Peers *peers, list uids, list gids) except -1:
+    if len(uids) > MAX_PEERS or len(gids) > MAX_PEERS:
+        raise ValueError(f"there are at most {MAX_PEERS} users and groups")
+    for number in uids:
+        peers.uids[peers.uid_n] = number
+        peers.uid_n += 1
+    for number in gids:
+        peers.gids[peers.gid_n] = number
+        peers.gid_n += 1
+    return 0
 
 
 cdef bytes unix_target(object path):

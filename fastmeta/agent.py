@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import time
+from collections import ChainMap
 from collections.abc import Callable
 
 from oslo_log import log as logging
@@ -23,8 +24,10 @@ from fastmeta.lookup.choice import make_source
 from fastmeta.lookup.resolver import Resolver
 from fastmeta.lookup.source import LookupSource
 from fastmeta.loops import DESCRIPTORS_OF_A_LOOP, Loops, divided
+from fastmeta.models import Scope
 from fastmeta.notify import notify
 from fastmeta.process import connections_allowed, raise_descriptor_limit
+from fastmeta.relay import Relay
 from fastmeta.reload import Reloader, lookup_times
 from fastmeta.reports import Reporter
 from fastmeta.upstreams.servers import Upstreams
@@ -81,25 +84,28 @@ class Agent:
             source,
             **lookup_times(settings),
             link_mac=listeners.link_mac,
-            on_health=lambda _: self._tell_status(listeners, resolver),
+            on_health=lambda _: self._tell_status(listeners, relay, resolver),
         )
+        relay = Relay(core, resolver, listeners.scopes)
         events = EventReader(
             core,
-            scopes=listeners.scopes,
+            scopes=ChainMap[int, Scope | str](relay.scopes, dict(listeners.scopes)),
             upstreams=upstreams,
             on_miss=resolver.miss,
             on_listener_closed=listeners.closed,
-            place=listeners.place,
+            place=lambda number: relay.place(number) or listeners.place(number),
+            on_handed=relay.handed,
+            on_scope_removed=relay.scope_removed,
         )
         reloader = Reloader(self._configuration, core, resolver, upstreams, _core_settings)
-        self._handle_signals(loop, functools.partial(self._reload, reloader, listeners, resolver))
+        self._handle_signals(loop, functools.partial(self._reload, reloader, listeners, relay, resolver))
         # Nothing of what follows may keep the threads from being ended.
         self._loops_running = len(core)
         core.start(functools.partial(loop.call_soon_threadsafe, self._one_ended))
         try:
             core.set_secret(settings.secret, settings.next_secret)
             for number, scope in listeners.scopes.items():
-                core.add_scope(number)
+                core.add_scope(number, scope if relay.number_of(scope) == number else None)
                 resolver.add_scope(number, scope)
             for descriptor in core.filenos():
                 loop.add_reader(descriptor, events.read)
@@ -107,13 +113,16 @@ class Agent:
             await source.start(resolver.changed, resolver.announcing)
             reporter.start()
             listeners.start(resolver.links_changed, functools.partial(self._reachable, resolver))
-            self._tell_ready(listeners, resolver)
+            if settings.relay is not None:
+                relay.start(settings.relay)
+            self._tell_ready(listeners, relay, resolver)
             if self._reload_wanted:
-                self._reload(reloader, listeners, resolver)
+                self._reload(reloader, listeners, relay, resolver)
             await self._until_the_end()
         finally:
             notify("STOPPING=1")
             listeners.stop()
+            relay.stop()
             drain_timeout = self._configuration.settings.drain_timeout
             core.stop(int(drain_timeout * 1000) if self._stopping.is_set() else 0)
             # Requests that wait for an identity may still get one.
@@ -181,7 +190,7 @@ class Agent:
     def _ignore(number: signal.Signals) -> None:
         LOG.warning("%s: has no meaning here, ignored", number.name)
 
-    def _reload(self, reloader: Reloader, listeners: Listeners, resolver: Resolver) -> None:
+    def _reload(self, reloader: Reloader, listeners: Listeners, relay: Relay, resolver: Resolver) -> None:
         """Takes no time that a guest could notice; a signal that comes meanwhile is followed by one reload more."""
         if self._stopping.is_set():
             LOG.warning("SIGHUP: ending, the configuration is not read again")
@@ -198,7 +207,7 @@ class Agent:
         except CoreError as error:
             failure = str(error)
         finally:
-            notify("READY=1", _status(listeners, resolver))
+            notify("READY=1", _status(listeners, relay, resolver))
         if failure:  # (outside of except, where oslo.log would say it twice)
             LOG.critical("reload: the core does not take it: %s", failure)
 
@@ -211,20 +220,21 @@ class Agent:
         for doubt in self._configuration.doubts:
             LOG.warning("%s", doubt)
 
-    def _tell_ready(self, listeners: Listeners, resolver: Resolver) -> None:
+    def _tell_ready(self, listeners: Listeners, relay: Relay, resolver: Resolver) -> None:
         LOG.log(
-            logging.INFO if listeners.open else logging.WARNING,
-            "ready: %d of %d listeners are open",
+            logging.INFO if listeners.open or relay.path else logging.WARNING,
+            "ready: %d of %d listeners are open%s",
             listeners.open,
             listeners.wanted,
+            f", and {relay.path}" if relay.path else "",
         )
-        notify("READY=1", _status(listeners, resolver))
+        notify("READY=1", _status(listeners, relay, resolver))
         self._ready = True
 
-    def _tell_status(self, listeners: Listeners, resolver: Resolver) -> None:
+    def _tell_status(self, listeners: Listeners, relay: Relay, resolver: Resolver) -> None:
         """Lookups are healthy again, or not any more: the resolver has logged it."""
         if self._ready:
-            notify(_status(listeners, resolver))
+            notify(_status(listeners, relay, resolver))
 
     async def _until_the_end(self) -> None:
         """Until somebody asks to stop or a loop of the core has ended by itself."""
@@ -252,9 +262,10 @@ def _core_settings(settings: Settings) -> dict[str, int]:
     # Links are followed where there are IPv6 listeners, with a descriptor for each namespace.
     followed = {spec.namespace for spec in settings.listen if spec.address.version == 6}
     loops = settings.loops
+    relay = 1 + loops * _core.RELAY_OVER if settings.relay is not None else 0
     allowed = connections_allowed(
         descriptors,
-        len(settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP,
+        len(settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP + relay,
         # Each upstream counts once: how many addresses a name has is not known yet, and may change.
         max(core["max_upstream_connections"], loops) * len(settings.upstreams),
     )
@@ -276,8 +287,9 @@ def _core_settings(settings: Settings) -> dict[str, int]:
     return core
 
 
-def _status(listeners: Listeners, resolver: Resolver) -> str:
-    return f"STATUS={listeners.open} of {listeners.wanted} listeners are open; lookups: {resolver.health}"
+def _status(listeners: Listeners, relay: Relay, resolver: Resolver) -> str:
+    and_relay = f", and {relay.path}" if relay.path else ""
+    return f"STATUS={listeners.open} of {listeners.wanted} listeners are open{and_relay}; lookups: {resolver.health}"
 
 
 def serve(configuration: RunningConfiguration) -> None:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import errno
 import os
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from oslo_log import log as logging
 
 from fastmeta import _core
-from fastmeta.models import Scope, unpack_address
+from fastmeta.models import Scope, ScopeKind, unpack_address
 from fastmeta.repeats import Repeats, more
 
 LOG = logging.getLogger(__name__)
 
 MAX_SHOWN = 128
 """Characters of a guest's method or target in a log line."""
+_KINDS = {_core.SCOPE_NETWORK: ScopeKind.NETWORK, _core.SCOPE_ROUTER: ScopeKind.ROUTER}
 REPEAT_PERIOD = 30.0
 """Seconds for which the same problem is not said again."""
 
@@ -51,17 +53,21 @@ class EventReader:
 
     on_miss(scope, address, interface) is called for each miss, before anything is logged;
     on_listener_closed(listener) gives the place that a listener was at. upstreams is told which servers are away.
+    on_handed(fd, scope, state) and on_scope_removed(number) are the relay's, in the order in which a loop says it;
+    scopes that are a text are its own.
     """
 
     def __init__(
         self,
         source: EventSource,
         *,
-        scopes: Mapping[int, Scope],
+        scopes: Mapping[int, Scope | str],
         upstreams: UpstreamNames,
         on_miss: Callable[[int, bytes, int], None],
         on_listener_closed: Callable[[int], str | None],
         place: Callable[[int], str | None],
+        on_handed: Callable[[int, Scope, tuple[bytes, int, int]], None] | None = None,
+        on_scope_removed: Callable[[int], None] | None = None,
     ) -> None:
         self._source = source
         self._scopes = scopes
@@ -69,20 +75,28 @@ class EventReader:
         self._on_miss = on_miss
         self._on_listener_closed = on_listener_closed
         self._place = place
+        self._on_handed = on_handed
+        self._on_scope_removed = on_scope_removed
         self._repeats = Repeats(REPEAT_PERIOD)
 
     def read(self) -> None:
-        """All events that wait. Misses come first: somebody waits for them, and log lines take time."""
+        """All events that wait. Misses, and connections that wait for their loop, come first: log lines take time."""
         later = []
         for event in self._source.events():
             if event[0] == _core.EVENT_MISS:
                 self._on_miss(event[1], event[2], event[3])
+            elif event[0] == _core.EVENT_HANDED and self._on_handed is not None:
+                _, fd, kind, identifier, state = event
+                self._on_handed(fd, Scope(_KINDS[kind], str(uuid.UUID(bytes=identifier))), state)
+            elif event[0] == _core.EVENT_SCOPE_REMOVED and self._on_scope_removed is not None:
+                # Before what its loop hands on after it.
+                self._on_scope_removed(event[1])
             else:
                 later.append(event)
         for event in later:
             kind = event[0]
             if kind == _core.EVENT_REQUEST:
-                LOG.info("%s", request_line(event[1], self._scopes))
+                LOG.log(_request_level(event[1], self._scopes), "%s", request_line(event[1], self._scopes))
             elif kind == _core.EVENT_PROBLEM:
                 self._problem(*event[1:])
             elif kind == _core.EVENT_LISTENER_CLOSED:
@@ -145,6 +159,8 @@ def _reason(code: int, number: int) -> str:
         return (
             f": {_core.tls_error_text(number) if number else 'the connection was closed in the middle of it'}"
         )
+    if code == _core.PROBLEM_STRANGER:
+        return f": user {number}"
     if code == _core.PROBLEM_UPSTREAM_AWAY and number == errno.EPROTO:
         return ": TLS with it does not work, a line about its certificate or about TLS says why"
     if not number or code == _core.PROBLEM_UPSTREAM_NONSENSE:
@@ -339,6 +355,11 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
         "Nova's metadata API %(upstream)s took a request and closed the connection without an answer: its "
         "own log may say why",
     ),
+    _core.PROBLEM_STRANGER: (
+        logging.WARNING,
+        "a process of a user or group that is not served connected to metadata_proxy_socket, and was turned away: if "
+        "it is a haproxy of Neutron's agents, metadata_proxy_user or metadata_proxy_group must be the one it runs as",
+    ),
     _core.PROBLEM_EVENTS_LOST: (
         logging.WARNING,
         "events of the core were lost because they came faster than they were read: log lines are missing",
@@ -346,11 +367,18 @@ _PROBLEMS: Mapping[int, tuple[int, str]] = {
 }
 
 
-def request_line(request: Mapping[str, Any], scopes: Mapping[int, Scope]) -> str:
+def _request_level(request: Mapping[str, Any], scopes: Mapping[int, Scope | str]) -> int:
+    """A request on the relay's socket that names no network or router, and so got 404, is somebody who looks whether
+    an agent lives (openstack-helm does, all the time)."""
+    probe = isinstance(scopes.get(request["scope"]), str) and request["status"] == 404
+    return logging.DEBUG if probe else logging.INFO
+
+
+def request_line(request: Mapping[str, Any], scopes: Mapping[int, Scope | str]) -> str:
     """One finished request as a line of the access log. Times are milliseconds; - stands for what was not
     there."""
     guest = "-"
-    if request["address"]:
+    if any(request["address"]):  # all zero: of the relay, and it did not say whose
         guest = str(unpack_address(request["address"]))
     if request["interface"]:  # of a link-local address: RFC 4007 section 11
         guest += f"%{request['interface']}"

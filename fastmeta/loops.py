@@ -7,14 +7,16 @@ one, needs no word between threads. What holds for all guests together is divide
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from oslo_log import log as logging
 
 from fastmeta import _core
 from fastmeta.exceptions import CoreError
+from fastmeta.models import Scope, ScopeKind
 
 LOG = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ DIVIDED = ("max_connections", "max_parked", "max_gathered", "max_upstream_connec
 
 DESCRIPTORS_OF_A_LOOP = 4
 """epoll, two eventfds, a timerfd."""
+
+_KINDS = {ScopeKind.NETWORK: _core.SCOPE_NETWORK, ScopeKind.ROUTER: _core.SCOPE_ROUTER}
 
 START_PAUSE = 0.0005
 """Seconds between looks whether a thread has begun to run its loop."""
@@ -124,22 +128,48 @@ class Loops:
     def _of(self, scope: int) -> _core.Loop:
         return self._loops[self.place(scope)]
 
-    def add_scope(self, scope: int) -> None:
+    def add_scope(self, scope: int, named: Scope | None = None) -> None:
+        """named: by which the relay's requests find it; one of several that are the same."""
         if scope in self._place_of_scope:
             raise ValueError("a scope's number is above 0 and not in use")
         place = self._scope_counts.index(min(self._scope_counts))
-        self._loops[place].add_scope(scope)
+        if named is None:
+            self._loops[place].add_scope(scope)
+        else:
+            self._loops[place].add_scope(scope, _KINDS[named.kind], uuid.UUID(named.uuid).bytes)
         self._place_of_scope[scope] = place
         self._scope_counts[place] += 1
         self._listeners_of_scope[scope] = []
 
     def remove_scope(self, scope: int) -> None:
         self._of(scope).remove_scope(scope)
+        self.scope_removed(scope)
+
+    def retire_scope(self, scope: int) -> None:
+        """As remove_scope, if nobody is in it. Who is told that it is done says so with scope_removed."""
+        self._of(scope).retire_scope(scope)
+
+    def scope_removed(self, scope: int) -> None:
+        """There is no scope of this number any more (none is fine too)."""
         place = self._place_of_scope.pop(scope, None)
         if place is not None:
             self._scope_counts[place] -= 1
             for listener in self._listeners_of_scope.pop(scope):
                 del self._scope_of_listener[listener]
+
+    def add_relay(
+        self, listener: int, scopes: Sequence[int], fd: int, *, uids: Collection[int], gids: Collection[int]
+    ) -> None:
+        """scopes: one for each loop, where connections are counted that belong to no other. The first loop accepts."""
+        for place, (loop, scope) in enumerate(zip(self._loops, scopes, strict=True)):
+            loop.add_relay(listener, scope, fd if place == 0 else -1, uids=uids, gids=gids)
+            self._place_of_scope[scope] = place
+            self._scope_counts[place] += 1
+            self._listeners_of_scope[scope] = []
+
+    def hand_over(self, fd: int, scope: int | None, state: tuple[bytes, int, int]) -> None:
+        """A connection of the relay to the loop that has its scope. None: there is no such scope, and can be none."""
+        self._of(scope or 0).hand_over(fd, state, refused=scope is None)
 
     def add_listener(self, listener: int, scope: int, fd: int) -> None:
         self._of(scope).add_listener(listener, scope, fd)
@@ -212,6 +242,10 @@ class Loops:
     def set_secret(self, secret: bytes, next_secret: bytes | None = None) -> None:
         for loop in self._loops:
             loop.set_secret(secret, next_secret)
+
+    def requests(self, scope: int) -> int:
+        """That a scope has had."""
+        return self._of(scope).requests(scope)
 
     def stats(self, scope: int | None = None) -> dict[str, int]:
         """Of all loops together, or of one scope."""

@@ -71,7 +71,7 @@ class StateReports:
             "host": host_name(conf),
             "configurations": {
                 # What the stock agent would say; whether anything listens there is not for the server to know.
-                "metadata_proxy_socket": f"{conf.state_path}/metadata_proxy",
+                "metadata_proxy_socket": conf.metadata_proxy_socket,
                 "nova_metadata_host": conf.nova_metadata_host,
                 "nova_metadata_port": conf.nova_metadata_port,
                 "log_agent_heartbeats": conf.agent.log_agent_heartbeats,

@@ -13,6 +13,7 @@ from fastmeta.conf.options import (
     RATE_LIMIT_GROUP,
     RATE_LIMIT_OPTS,
 )
+from fastmeta.conf.relay import RELAY_OPTS
 
 __all__ = ["list_opts", "register"]
 
@@ -20,7 +21,7 @@ __all__ = ["list_opts", "register"]
 def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
     """For oslo-config-generator (entry point ``oslo.config.opts``)."""
     return [
-        ("DEFAULT", [*NEUTRON_OPTS, *BUS_OPTS]),
+        ("DEFAULT", [*NEUTRON_OPTS, *RELAY_OPTS, *BUS_OPTS]),
         (FASTMETA_GROUP, list(FASTMETA_OPTS)),
         (RATE_LIMIT_GROUP, list(RATE_LIMIT_OPTS)),
         (NEUTRON_GROUP, list(KEYSTONE_OPTS)),
@@ -31,6 +32,7 @@ def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
 def register(conf: cfg.ConfigOpts) -> None:
     """Makes the options known to a configuration of the caller's."""
     conf.register_opts(NEUTRON_OPTS)
+    conf.register_opts(RELAY_OPTS)
     conf.register_opts(FASTMETA_OPTS, group=FASTMETA_GROUP)
     conf.register_opts(RATE_LIMIT_OPTS, group=RATE_LIMIT_GROUP)
     conf.register_opts(KEYSTONE_OPTS, group=NEUTRON_GROUP)

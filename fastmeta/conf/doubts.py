@@ -10,7 +10,7 @@ from oslo_config import cfg
 from fastmeta.conf import list_opts
 from fastmeta.conf.neutron import OLD_AUTH_CA_CERT
 from fastmeta.conf.options import FASTMETA_GROUP, RATE_LIMIT_GROUP
-from fastmeta.conf.settings import Settings, config_files, uses_old_names
+from fastmeta.conf.settings import Settings, config_files, is_given, uses_old_names
 
 _ONE_UPSTREAM = ("nova_metadata_host", "nova_metadata_port", "nova_metadata_protocol")
 _CLIENT = ("nova_client_cert", "nova_client_priv_key")
@@ -97,7 +97,7 @@ def _doubts_of_lookups(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str
 def _doubts_of_upstreams(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
     if conf.fastmeta.upstreams:
         for name in _ONE_UPSTREAM:
-            if _is_given(conf, name):
+            if is_given(conf, name):
                 yield f"{name} has no effect: [fastmeta] upstreams says where Nova's metadata API is"
     tls = settings.tls
     given = [name for name in _TLS if conf[name]]
@@ -119,12 +119,6 @@ def _doubts_of_upstreams(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[s
             yield f"{name} has no effect without {other}: no certificate of ours is shown to Nova's metadata API"
     if conf.fastmeta.next_shared_secret and settings.next_secret is None:
         yield "[fastmeta] next_shared_secret has no effect: it equals metadata_proxy_shared_secret; take it out"
-
-
-def _is_given(conf: cfg.ConfigOpts, name: str) -> bool:
-    """Whether an option of [DEFAULT] is in a file, also with its default's value."""
-    location = conf.get_location(name)
-    return location is not None and location.location.is_user_controlled
 
 
 def _strange_options(path: str) -> Iterator[str]:

@@ -12,10 +12,13 @@ from fastmeta.conf import list_opts
 from fastmeta.conf.bus import AGENT_GROUP, AGENT_OPTS, BUS_OPTS
 from fastmeta.conf.doubts import doubts
 from fastmeta.conf.neutron import KEYSTONE_OPTS, NEUTRON_GROUP
+from fastmeta.conf.relay import RELAY_OPTS
 from fastmeta.conf.settings import Settings, read
 
 FIXED = ("listen", "lookup", "ports_file", "netns_dir", "loops")
 """Options of [fastmeta], and fields of Settings, that hold until the process ends."""
+RELAY = "relay"
+"""Likewise this field, made of the options of the agent's unix socket."""
 
 WITHOUT_EFFECT = frozenset({"state_path"})
 """Others refer to it; by itself it does nothing."""
@@ -34,7 +37,8 @@ _SOURCE = frozenset(shown(NEUTRON_GROUP, option.name) for option in KEYSTONE_OPT
 _BUS = frozenset(option.name for option in BUS_OPTS) | {
     shown(AGENT_GROUP, option.name) for option in AGENT_OPTS
 }
-FREE = frozenset(OURS) - {shown("fastmeta", name) for name in FIXED} - _SOURCE - _BUS | {"debug"}
+_RELAY = frozenset(option.name for option in RELAY_OPTS)
+FREE = frozenset(OURS) - {shown("fastmeta", name) for name in FIXED} - _SOURCE - _BUS - _RELAY | {"debug"}
 """The options that can change while the process runs. All others of [DEFAULT] are oslo.log's."""
 
 
@@ -85,7 +89,7 @@ class RunningConfiguration:
             for name in _other_content(self.settings, settings)
             if name not in different
         ]
-        settings = replace(settings, **{name: getattr(self.settings, name) for name in FIXED})
+        settings = replace(settings, **{name: getattr(self.settings, name) for name in (*FIXED, RELAY)})
         return Changes(
             settings=settings,
             before=self.settings,

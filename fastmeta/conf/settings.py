@@ -17,6 +17,7 @@ from oslo_log import log as logging
 
 from fastmeta import conf as fastmeta_conf
 from fastmeta.conf.neutron import CREDENTIALS, OLD_NAMES
+from fastmeta.conf.relay import RelaySpec, relay_spec
 from fastmeta.conf.tls import TlsOptions, read_tls_options
 from fastmeta.conf.upstreams import UpstreamSpec, parse_upstreams, upstream_at
 from fastmeta.exceptions import ConfigError
@@ -68,7 +69,8 @@ _PREFIXES = {"qdhcp-": ScopeKind.NETWORK, "ovnmeta-": ScopeKind.NETWORK, "qroute
 class Settings:
     """Everything that an operator decides, checked. Times are seconds. Secrets do not show in its repr.
 
-    next_secret: None when there is none that could be another. tls: None when no upstream wants it. lookup: never auto,
+    next_secret: None when there is none that could be another. tls: None when no upstream wants it. relay: None when
+    there is to be none. lookup: never auto,
     but what it comes to.
     """
 
@@ -77,6 +79,7 @@ class Settings:
     secret: bytes = field(repr=False)
     next_secret: bytes | None = field(repr=False)
     listen: tuple[ListenSpec, ...]
+    relay: RelaySpec | None
     lookup: str
     ports_file: str
     netns_dir: str
@@ -97,7 +100,8 @@ class Settings:
         """Raises ConfigError, UnsafeFileError. Takes secrets for bytes in UTF-8, as Nova does."""
         _check_files(conf)
         reader = _Reader(conf)
-        listen = _listen(reader.own("listen"))
+        relay = _relay(conf, reader)
+        listen = _listen(reader.own("listen"), needed=relay is None)
         upstreams = _upstreams(reader)
         secret = reader.default("metadata_proxy_shared_secret").encode()
         next_secret = reader.own("next_shared_secret").encode()
@@ -121,6 +125,7 @@ class Settings:
             secret=secret,
             next_secret=next_secret if next_secret not in (b"", secret) else None,
             listen=listen,
+            relay=relay,
             lookup=_lookup(conf, reader),
             ports_file=reader.own("ports_file") or "",
             netns_dir=netns_dir,
@@ -282,10 +287,23 @@ def _tls(reader: _Reader) -> TlsOptions:
     )
 
 
-def _listen(texts: Sequence[str]) -> tuple[ListenSpec, ...]:
+def _relay(conf: cfg.ConfigOpts, reader: _Reader) -> RelaySpec | None:
+    """The agent's unix socket: when it is asked for, or nothing else is, as in the files of Neutron's agent."""
+    path = reader.default("metadata_proxy_socket")
+    if not path or (reader.own("listen") and not is_given(conf, "metadata_proxy_socket")):
+        return None
+    return relay_spec(
+        path, *(reader.default(f"metadata_proxy_{name}") for name in ("socket_mode", "user", "group"))
+    )
+
+
+def _listen(texts: Sequence[str], *, needed: bool) -> tuple[ListenSpec, ...]:
     """All listeners, each place once."""
-    if not texts:
-        raise ConfigError(f"[fastmeta] listen is not set: there is nothing to serve; {_LISTEN_FORM}")
+    if not texts and needed:
+        raise ConfigError(
+            "[fastmeta] listen is not set, and metadata_proxy_socket is empty: there is nothing to serve; "
+            f"{_LISTEN_FORM}"
+        )
     places: dict[tuple[str | None, str], ListenSpec] = {}
     for text in texts:
         try:
@@ -340,6 +358,12 @@ def is_written(conf: cfg.ConfigOpts, section: str, name: str) -> bool:
             if written == name:
                 value = values[-1]
     return bool(value)
+
+
+def is_given(conf: cfg.ConfigOpts, name: str) -> bool:
+    """Whether an option of [DEFAULT] is in a file, also with its default's value."""
+    location = conf.get_location(name)
+    return location is not None and location.location.is_user_controlled
 
 
 def uses_old_names(conf: cfg.ConfigOpts) -> bool:

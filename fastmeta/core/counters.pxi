@@ -34,7 +34,9 @@ cdef enum:
     RF_NO_PLACE = 25           # Nova is busy: no place in upstream_timeout
     RF_NO_ANSWER = 26          # in upstream_timeout
     RF_RESOURCES = 27          # no memory, or the kernel refuses
-    RF_N = 28
+    RF_PROXY = 28              # what a proxy on the relay's socket says of its guest is missing or ambiguous
+    RF_SCOPES = 29             # its network or router is not known here, and cannot be now
+    RF_N = 30
 
 # How a guest's connection ended.
 cdef enum:
@@ -49,7 +51,9 @@ cdef enum:
     CE_CUT = 8                 # Nova's answer was cut off
     CE_LISTENER = 9            # its listener was closed
     CE_RESOURCES = 10          # no memory, or the kernel refuses
-    CE_N = 11
+    CE_HANDED = 11             # a relay connection went on to another scope, where it counts as a new one
+    CE_STRANGER = 12           # who connected to the relay's socket may not
+    CE_N = 13
 
 cdef enum:
     CT_BUCKETS = 24            # of a histogram; bucket n counts what is below 2^(n + 5) microseconds, the last the rest
@@ -139,7 +143,7 @@ cdef inline int ct_bucket(uint64_t time_us) noexcept nogil:
 
 cdef int rf_status(int reason) noexcept nogil:
     """The one table from reasons to what a guest sees."""
-    if reason == RF_MALFORMED or reason == RF_BODY_MALFORMED:
+    if reason == RF_MALFORMED or reason == RF_BODY_MALFORMED or reason == RF_PROXY:
         return 400
     if reason == RF_ABSENT:
         return 404

@@ -19,14 +19,15 @@ cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
     cdef const uint8_t *method = buffer.data + buffer.start + head.method_at
     cdef bint get
     cdef uint32_t wait_s = 0
+    cdef int reason = RF_NONE
     guest.consumed = 0
     st_count(loop, guest.scope, CT_REQUESTS, 1)
     guest.request_open = True
     guest.http11 = True
     guest.keep_alive = False
     guest.park_left_ms = loop.settings.park_timeout_ms
-    if by_unlikely(loop.settings.rate_versions):
-        wait_s = rl_denied_s(loop, guest.source)
+    if by_unlikely(loop.settings.rate_versions | <uint64_t> guest.relayed):
+        reason = ex_denied(loop, guest, &wait_s)
     if length < 0:
         guest.body_missing = True          # where this request ends is not known
         ex_refuse(loop, guest, RF_HEAD_SLOW if length == -408 else rf_of_head(-length))
@@ -57,14 +58,27 @@ cdef void ex_begin(LoopState *loop, Guest *guest, int length) noexcept nogil:
     elif head.framing == H1_FRAMING_CHUNKED:
         guest.body_missing = True
         guest.gathers = True
-    if by_unlikely(wait_s):
+    if by_unlikely(reason == RF_RATE):
         rg_problem_of(loop, PR_RATE_LIMITED, 0, guest.scope.number, guest.listener.number, guest.address)
         ex_refuse_for(loop, guest, RF_RATE, wait_s)
+    elif by_unlikely(reason):
+        guest.keep_alive = False
+        ex_refuse(loop, guest, reason)
     # It would show a guest the headers that we add, the signature among them: RFC 9110 section 9.3.8.
     elif by_unlikely(head.method_length == 5 and by_is(method, b"trace", 5)):
         ex_refuse(loop, guest, RF_METHOD)
     else:
         ex_resolve(loop, guest)
+
+
+cdef int ex_denied(LoopState *loop, Guest *guest, uint32_t *wait_s) noexcept nogil:
+    """RF_NONE, or why a request is refused whatever it asks for. RF_RATE: for so many seconds. What belongs to nobody
+    has no rate."""
+    if guest.relay_reason:
+        return guest.relay_reason
+    if loop.settings.rate_versions and guest.scope != loop.relay_scope:
+        wait_s[0] = rl_denied_s(loop, guest.source)
+    return RF_RATE if wait_s[0] else RF_NONE
 
 
 cdef void ex_resolve(LoopState *loop, Guest *guest) noexcept nogil:
@@ -325,6 +339,8 @@ cdef void ex_done(LoopState *loop, Guest *guest) noexcept nogil:
         gs_leave(loop, guest)
         return
     ex_reset(guest)
+    if by_unlikely(guest.relayed) and not ry_leave(loop, guest):
+        return
     gs_idle(loop, guest)
     if guest.received is NULL:
         gs_want_input(loop, guest)

@@ -71,7 +71,12 @@ cdef extern from "<sys/socket.h>" nogil:
         int l_onoff
         int l_linger
     enum: AF_INET, AF_INET6, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR
-    enum: SOL_SOCKET, SO_ERROR, SO_LINGER, SO_RCVBUF
+    ctypedef unsigned int uid_t
+    ctypedef unsigned int gid_t
+    cdef struct ucred:
+        uid_t uid
+        gid_t gid
+    enum: SOL_SOCKET, SO_ERROR, SO_LINGER, SO_PEERCRED, SO_RCVBUF
     int socket(int domain, int kind, int protocol)
     int connect(int fd, const sockaddr *address, socklen_t length)
     int accept4(int fd, sockaddr *address, socklen_t *length, int flags)

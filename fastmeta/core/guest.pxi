@@ -111,7 +111,7 @@ cdef void gs_close(LoopState *loop, Guest *guest, int how, bint reset) noexcept 
         at_once.l_linger = 0
         setsockopt(guest.socket.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
     st_unwatch(loop, &guest.socket)
-    close(guest.socket.fd)                 # the descriptor is gone whatever close says
+    close(guest.socket.fd)                 # the descriptor is gone whatever close says; -1 was handed on: ry_hand_on
     guest.socket.fd = -1
     ls_insert(&loop.dead_guests, &guest.link, guest)
     st_uncount(loop, guest.scope, CT_CONNECTIONS_OPEN)
@@ -322,7 +322,8 @@ cdef void gs_process(LoopState *loop, Guest *guest) noexcept nogil:
             break
         gs_rouse(guest)
         guest.phase = GS_HEAD
-        ex_begin(loop, guest, length)
+        if by_likely(not guest.relayed) or ry_enter(loop, guest, length):
+            ex_begin(loop, guest, length)
         if guest.socket.dead or guest.phase != GS_IDLE or guest.received is NULL:
             break
         n += 1
@@ -375,6 +376,7 @@ cdef void gs_timeout(LoopState *loop, Guest *guest) noexcept nogil:
         gs_close(loop, guest, gs_end(guest), False)
     elif phase == GS_HEAD:
         gs_rouse(guest)
+        guest.relay_reason = RF_NONE
         ex_begin(loop, guest, -408)
     elif phase == GS_GATHER:
         ex_refuse(loop, guest, RF_BODY_SLOW)

@@ -36,7 +36,7 @@ cdef void ln_resume(LoopState *loop) noexcept nogil:
                 tm_set(loop, &loop.accept, loop, loop.now_ms + LN_PAUSE_MS)
 
 
-cdef void ln_turn_away(LoopState *loop, Listener *listener, int fd, int reason) noexcept nogil:
+cdef void ln_turn_away(LoopState *loop, Scope *scope, int fd, int reason) noexcept nogil:
     """A bound on connections is reached and all of them work: 503 at once (rule 6)."""
     cdef uint8_t answer[HD_MAX_ANSWER]
     cdef Out out
@@ -48,24 +48,23 @@ cdef void ln_turn_away(LoopState *loop, Listener *listener, int fd, int reason) 
     # The request is read so that the close does not become a reset, which could overtake the answer.
     recv(fd, loop.scratch, SCRATCH, 0)
     send(fd, out.data, out.length, MSG_NOSIGNAL)
-    st_count(loop, listener.scope, CT_REQUESTS, 1)
-    st_count(loop, listener.scope, CT_REFUSED + reason, 1)
-    st_count(loop, listener.scope, ct_status(rf_status(reason)), 1)
-    st_count(loop, listener.scope, CT_TOTAL, 1)
-    ln_gone(loop, listener, fd, CE_TURNED_AWAY)
+    st_count(loop, scope, CT_REQUESTS, 1)
+    st_count(loop, scope, CT_REFUSED + reason, 1)
+    st_count(loop, scope, ct_status(rf_status(reason)), 1)
+    st_count(loop, scope, CT_TOTAL, 1)
+    ln_gone(loop, scope, fd, CE_TURNED_AWAY)
 
 
-cdef void ln_gone(LoopState *loop, Listener *listener, int fd, int how) noexcept nogil:
+cdef void ln_gone(LoopState *loop, Scope *scope, int fd, int how) noexcept nogil:
     """Closes a connection that never became a guest's."""
     close(fd)
-    st_count(loop, listener.scope, CT_ENDED + how, 1)
+    st_count(loop, scope, CT_ENDED + how, 1)
 
 
-cdef int ln_full(LoopState *loop, Listener *listener, Source *source) noexcept nogil:
-    """Makes room for a connection of this source where a bound is reached: the one that has had no request in progress
-    for longest goes. RF_NONE, or the bound under which none could."""
+cdef inline int ln_full_of(LoopState *loop, Scope *scope, Listener *listener, Source *source) noexcept nogil:
+    """Makes room for a connection of this source where a bound of its scope or its own is reached: the one that has had
+    no request in progress for longest goes. RF_NONE, or the bound under which none could."""
     cdef const Settings *settings = &loop.settings
-    cdef Scope *scope = listener.scope
     if source.connection_n >= settings.max_connections_per_address:
         if ls_is_empty(&source.idle):
             rg_problem_of(loop, PR_ADDRESS_CONNECTIONS, 0, scope.number, listener.number, source.address)
@@ -76,6 +75,18 @@ cdef int ln_full(LoopState *loop, Listener *listener, Source *source) noexcept n
             rg_problem(loop, PR_SCOPE_CONNECTIONS, 0, scope.number, listener.number)
             return RF_CONNECTIONS_SCOPE
         gs_close(loop, <Guest *> scope.idle.next.owner, CE_EVICTED, False)
+    return RF_NONE
+
+
+cdef int ln_full(LoopState *loop, Listener *listener, Source *source) noexcept nogil:
+    """The same, and for all connections together. Whose one of the relay's is shows later."""
+    cdef const Settings *settings = &loop.settings
+    cdef Scope *scope = listener.scope
+    cdef int reason = RF_NONE
+    if by_likely(not listener.relays):
+        reason = ln_full_of(loop, scope, listener, source)
+    if by_unlikely(reason != RF_NONE):
+        return reason
     if at_read(&loop.counters.values[CT_CONNECTIONS_OPEN]) >= settings.max_connections:
         if ls_is_empty(&loop.idle_guests):
             rg_problem(loop, PR_CONNECTIONS_FULL, 0, scope.number, listener.number)
@@ -84,9 +95,24 @@ cdef int ln_full(LoopState *loop, Listener *listener, Source *source) noexcept n
     return RF_NONE
 
 
-cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
+cdef void ln_failed(LoopState *loop, Listener *listener, int error) noexcept nogil:
+    """accept(2) gave no connection."""
+    if error == EAGAIN:
+        return
+    if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
+        rg_problem(loop, PR_DESCRIPTORS, error, listener.scope.number, listener.number)
+        if not up_make_room(loop):
+            ln_pause(loop, listener)
+        return
+    # Errors of the connection itself are reported here too, and mean only that one.
+    if error != EINTR and error != ECONNABORTED and error != EPROTO:
+        rg_problem(loop, PR_ACCEPT, error, listener.scope.number, listener.number)
+        ln_pause(loop, listener)
+
+
+cdef bint ln_accept(LoopState *loop, Listener *listener, const Handed *handed) noexcept nogil:
     """Takes one connection. It is read at once: with TCP_DEFER_ACCEPT its request is here already. False when there
-    was none."""
+    was none. handed: NULL, or one of the relay's that another loop has read already."""
     cdef sockaddr_storage peer
     cdef socklen_t length = sizeof(peer)
     cdef uint8_t address[16]
@@ -94,40 +120,41 @@ cdef bint ln_accept(LoopState *loop, Listener *listener) noexcept nogil:
     cdef Source *source
     cdef Guest *guest
     cdef int reason
-    cdef int error
     cdef int fd
-    if listener.socket.fd < 0:
-        return False                       # drained, and closed, earlier in this batch
-    fd = accept4(listener.socket.fd, <sockaddr *> &peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
-    if fd < 0:
-        error = errno
-        if error == EAGAIN:
+    if by_unlikely(listener.relays):
+        interface = 0
+        memset(address, 0, 16)
+        fd = handed.fd if handed is not NULL else ry_accept(loop, listener)
+        if fd < 0:
+            return fd == RY_TURNED_AWAY
+    else:
+        if listener.socket.fd < 0:
+            return False                   # drained, and closed, earlier in this batch
+        fd = accept4(listener.socket.fd, <sockaddr *> &peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            ln_failed(loop, listener, errno)
             return False
-        if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
-            rg_problem(loop, PR_DESCRIPTORS, error, listener.scope.number, listener.number)
-            if not up_make_room(loop):
-                ln_pause(loop, listener)
-            return False
-        # accept(2): errors of the connection itself are reported here too, and mean only that one.
-        if error != EINTR and error != ECONNABORTED and error != EPROTO:
-            rg_problem(loop, PR_ACCEPT, error, listener.scope.number, listener.number)
-            ln_pause(loop, listener)
-        return False
+        interface = gs_address(&peer, address)
     st_count(loop, listener.scope, CT_CONNECTIONS, 1)
-    interface = gs_address(&peer, address)
     source = so_get(loop, listener.scope, address, interface)
     reason = RF_RESOURCES if source is NULL else ln_full(loop, listener, source)
-    if by_likely(reason == RF_NONE):
+    if by_likely(reason == RF_NONE) or ry_may_stay(loop, listener, reason):
         guest = gs_new(loop, listener, source, fd)
         if by_likely(guest is not NULL):
+            if by_unlikely(listener.relays):
+                guest.relayed = True
+                guest.relay_reason = <uint8_t> reason
+                if handed is not NULL:
+                    ry_go_on(loop, guest, handed)
+                    return True
             gs_read(loop, guest)
             return True
         reason = RF_RESOURCES
     if reason == RF_RESOURCES:
         rg_problem(loop, PR_MEMORY, ENOMEM, listener.scope.number, listener.number)
-        ln_gone(loop, listener, fd, CE_RESOURCES)
+        ln_gone(loop, listener.scope, fd, CE_RESOURCES)
     else:
-        ln_turn_away(loop, listener, fd, reason)
+        ln_turn_away(loop, listener.scope, fd, reason)
     if source is not NULL:
         so_settle(loop, source)
     return True
@@ -143,6 +170,11 @@ cdef void ln_add(LoopState *loop, const Message *message) noexcept nogil:
         close(message.fd)
         ln_tell_closed(loop, message.listener)
         return
+    ln_begin(loop, listener, scope, message)
+
+
+cdef void ln_begin(LoopState *loop, Listener *listener, Scope *scope, const Message *message) noexcept nogil:
+    """Fills a new record, and accepts from now on, if it has a socket."""
     listener.socket.fd = message.fd
     listener.socket.kind = ST_LISTENER
     listener.number = message.listener
@@ -151,7 +183,7 @@ cdef void ln_add(LoopState *loop, const Message *message) noexcept nogil:
     tm_init(&listener.timer, ST_LISTENER)
     ls_insert(&scope.listeners, &listener.link, listener)
     loop.listener_n += 1
-    if st_watch(loop, &listener.socket, EPOLLIN) < 0:
+    if message.fd >= 0 and st_watch(loop, &listener.socket, EPOLLIN) < 0:
         rg_problem(loop, PR_ACCEPT, errno, message.scope, message.listener)
         ln_abort(loop, listener)
 
@@ -166,6 +198,8 @@ cdef void ln_end(LoopState *loop, Listener *listener) noexcept nogil:
     ls_remove(&listener.link)
     ls_insert(&loop.dead_listeners, &listener.link, listener)
     loop.listener_n -= 1
+    if loop.relay == listener:
+        loop.relay = NULL
     ln_tell_closed(loop, listener.number)
 
 
@@ -196,10 +230,13 @@ cdef void ln_drain(LoopState *loop, Listener *listener, uint64_t wait_ms) noexce
     cdef uint32_t n = 0
     if listener.draining or listener.socket.dead:
         return
-    while n < LN_DRAIN_ACCEPTS and not listener.paused and ln_accept(loop, listener):
+    if listener.relays:
+        listener.paused = False            # Python may just not have taken enough: nothing more goes to it now
+    while n < LN_DRAIN_ACCEPTS and not listener.paused and ln_accept(loop, listener, NULL):
         n += 1
     st_unwatch(loop, &listener.socket)
-    close(listener.socket.fd)
+    if listener.socket.fd >= 0:            # only one loop's relay has one
+        close(listener.socket.fd)
     listener.socket.fd = -1
     listener.paused = False
     if listener.guest_n == 0:

@@ -42,10 +42,19 @@ cdef void lp_message(LoopState *loop, Message *message) noexcept nogil:
         if scope is not NULL:
             id_shorten(loop, scope, message.ends_us)
     elif kind == MS_ADD_SCOPE:
-        sc_add(loop, message.scope, message.counters)
+        sc_add(loop, message.scope, message.counters, message.scope_kind, message.uuid)
     elif kind == MS_REMOVE_SCOPE:
         if scope is not NULL:
-            sc_remove(loop, scope)
+            sc_remove(loop, scope, False)
+    elif kind == MS_RETIRE_SCOPE:
+        if scope is not NULL:
+            sc_retire(loop, scope)
+    elif kind == MS_ADD_RELAY:
+        ry_add(loop, message)
+        free(message.payload)
+    elif kind == MS_HANDED:
+        ry_take(loop, <Handed *> message.payload)
+        free(message.payload)
     elif kind == MS_ADD_LISTENER:
         ln_add(loop, message)
     elif kind == MS_REMOVE_LISTENER:
@@ -101,7 +110,7 @@ cdef void lp_event(LoopState *loop, Socket *socket, uint32_t events) noexcept no
     elif socket.kind == ST_UPSTREAM:
         up_event(loop, <Upstream *> socket, events)
     elif socket.kind == ST_LISTENER:
-        ln_accept(loop, <Listener *> socket)
+        ln_accept(loop, <Listener *> socket, NULL)
 
 
 cdef void lp_bury(LoopState *loop) noexcept nogil:
@@ -185,10 +194,9 @@ cdef int lp_run(LoopState *loop) noexcept nogil:
 
 cdef void lp_clear(LoopState *loop) noexcept nogil:
     """Closes and frees all that the loop's thread owns. After this only the rings are left."""
-    cdef Message *message
     cdef Buffer *buffer
     while not ls_is_empty(&loop.scopes):
-        sc_remove(loop, <Scope *> loop.scopes.next.owner)
+        sc_remove(loop, <Scope *> loop.scopes.next.owner, False)
     while not ls_is_empty(&loop.servers):
         sv_remove(loop, <Server *> loop.servers.next.owner)
     lp_bury(loop)
@@ -205,10 +213,18 @@ cdef void lp_clear(LoopState *loop) noexcept nogil:
         buffer = loop.large
         loop.large = buffer.next
         free(buffer)
+    lp_drop_messages(loop)
+
+
+cdef void lp_drop_messages(LoopState *loop) noexcept nogil:
+    """What Python has said and nobody will carry out."""
+    cdef Message *message
     while loop.mailbox.taken != at_load(&loop.mailbox.written):
         message = &loop.mailbox.slots[loop.mailbox.taken % RG_MAILBOX]
-        if message.kind == MS_ADD_LISTENER:
+        if message.kind == MS_ADD_LISTENER or (message.kind == MS_ADD_RELAY and message.fd >= 0):
             close(message.fd)
+        elif message.kind == MS_HANDED:
+            ry_drop(loop, (<Handed *> message.payload).fd)
         elif message.kind == MS_UPSTREAMS:
             sv_discard(<UpstreamsMessage *> message.payload)
         free(message.payload)
@@ -286,6 +302,7 @@ cdef void lp_free(LoopState *loop) noexcept nogil:
         close(loop.mailbox_socket.fd)
     if loop.clock.fd >= 0:
         close(loop.clock.fd)
+    ry_drop_events(loop)
     free(loop.events.slots)
     free(loop.requests.slots)
     free(loop.mailbox.slots)

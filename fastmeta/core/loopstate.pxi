@@ -64,6 +64,12 @@ cdef struct LoopState:
     Ring events                # misses and problems
     Ring requests              # finished ones
     Scope *scope_hash[SCOPE_BUCKETS]
+    Scope *named[SCOPE_BUCKETS]    # those that have a UUID, by it
+    Scope *relay_scope         # of connections on the relay's socket that belong to no other; NULL: there is no relay
+    Listener *relay            # holds all of those connections; NULL: there is none (any more)
+    Peers peers                # who may be on the other end
+    uint64_t handed_n          # connections that were handed to Python, of which it has taken:
+    uint64_t handed_taken      # (Python's)
     Link scopes
     Link *sweep_at             # the scope to sweep next
     Link idle_guests           # oldest first

@@ -28,6 +28,9 @@ cdef enum:
     MS_SETTINGS = 12
     MS_RENEW = 13
     MS_SHORTEN = 14
+    MS_RETIRE_SCOPE = 15
+    MS_ADD_RELAY = 16
+    MS_HANDED = 17
 
 cdef enum:
     EV_MISS = 1
@@ -35,6 +38,7 @@ cdef enum:
     EV_PROBLEM = 3
     EV_LISTENER_CLOSED = 4
     EV_SCOPE_REMOVED = 5
+    EV_HANDED = 6
 
 cdef enum:
     PR_ACCEPT = 1
@@ -63,6 +67,7 @@ cdef enum:
     PR_UPSTREAM_ALL_AWAY = 24
     PR_UPSTREAM_SOME_BACK = 25
     PR_NEXT_SECRET = 26
+    PR_STRANGER = 27
 
 
 cdef enum:
@@ -90,6 +95,35 @@ cdef struct UpstreamsMessage:
     ServerSpec servers[MAX_SERVERS]
 
 
+cdef enum:
+    # What a scope is, as far as the core knows: only what has a kind and a UUID can be found by them.
+    SC_UNNAMED = 0
+    SC_NETWORK = 1
+    SC_ROUTER = 2
+    SC_RELAY = 3               # where the relay's connections are that belong to no other
+
+
+cdef enum:
+    MAX_PEERS = 8
+
+
+cdef struct Peers:
+    # Who may connect to the relay's socket: effective users and groups.
+    uint32_t uid_n
+    uint32_t gid_n
+    uid_t uids[MAX_PEERS]
+    gid_t gids[MAX_PEERS]
+
+
+cdef struct Handed:
+    # A relay connection on its way to the loop of its scope; the bytes that were read of it lie behind this.
+    int fd                     # owned by whoever owns this
+    uint64_t arrived_us        # the first of them
+    uint32_t length
+    uint8_t times              # it has been handed on
+    bint refused               # by Python: there is no scope for it
+
+
 cdef struct Message:
     uint8_t kind
     bint drain
@@ -101,13 +135,15 @@ cdef struct Message:
     uint64_t generation
     uint64_t ends_us
     uint64_t asked_us          # MS_IDENTITY: when the question was sent
-    void *payload              # owned by the message: Identity, UpstreamsMessage or SettingsMessage
+    void *payload              # owned by the message: Identity, UpstreamsMessage, SettingsMessage, Peers, Handed
     Counters *counters         # of a new scope; Python's, lent until EV_SCOPE_REMOVED
+    uint8_t scope_kind         # MS_ADD_SCOPE: SC_*
+    uint8_t uuid[16]
 
 
 cdef struct Event:
     uint8_t kind
-    uint8_t code
+    uint8_t code               # EV_PROBLEM: PR_*; EV_SCOPE_REMOVED: whether it was retired
     int error
     uint32_t scope
     uint32_t listener
@@ -116,6 +152,9 @@ cdef struct Event:
     bint has_address           # EV_PROBLEM
     uint32_t upstream          # EV_PROBLEM: the number of a server; 0: none
     Counters *counters         # EV_SCOPE_REMOVED: given back
+    Handed *handed             # EV_HANDED: owned by the event
+    uint8_t scope_kind
+    uint8_t uuid[16]
 
 
 cdef struct RequestRecord:

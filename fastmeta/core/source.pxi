@@ -37,7 +37,7 @@ cdef void so_grow(LoopState *loop) noexcept nogil:
     loop.source_bucket_n = n
 
 
-cdef Source *so_get(LoopState *loop, Scope *scope, const uint8_t *address, uint32_t interface) noexcept nogil:
+cdef inline Source *so_get(LoopState *loop, Scope *scope, const uint8_t *address, uint32_t interface) noexcept nogil:
     """The record of an address in a scope, made when there is none; NULL without memory."""
     cdef uint64_t hashed = so_hash(loop, scope, address, interface)
     cdef Source *source

@@ -6,7 +6,8 @@
 #   Entry       one address of a scope; owned by the table; waiters are guests that do not belong to it
 #   Source      one address that has connections, and what it may; owned by LoopState.sources
 #   Listener    owns its descriptor; its guests are in .guests
-#   Guest       one connection of a guest; owns its descriptor and buffers, and its upstream connection while .up is set
+#   Guest       one connection of a guest, or of a proxy that hands over guests' requests (relay.pxi); owns its
+#               descriptor and buffers, and its upstream connection while .up is set
 #   Server      one address of an upstream; owned by LoopState.servers, or, when it was removed, by .removed_servers
 #               until its last connection is gone
 #   Upstream    one connection to a server; owned by Server.idle (kept alive, unused), LoopState.released,
@@ -117,6 +118,9 @@ cdef struct Source:
 
 cdef struct Scope:
     uint32_t number
+    uint8_t kind               # SC_*
+    uint8_t uuid[16]
+    Scope *named               # the next in the hash of scopes that have a UUID
     uint64_t generation
     uint64_t revision          # grows with each revocation, and whenever an address is another instance's or nobody's
     Counters *counters         # lent by Python
@@ -169,6 +173,7 @@ cdef struct Listener:
     uint32_t guest_n
     bint draining
     bint paused
+    bint relays                # the agent's unix socket: see relay.pxi
     Timer timer                # end of draining
 
 
@@ -220,6 +225,9 @@ cdef struct Guest:
     uint8_t signature          # SG_*: which it must be sent with,
     uint32_t signature_for     # to the server with this number, which refused the other one
     bint cut                   # the answer was cut off: close without completing it
+    bint relayed               # a proxy's connection: who asks, each request's head says
+    uint8_t handed             # how often it was handed on to find its scope
+    uint8_t relay_reason       # RF_*: why the present request is refused, whoever asks
     Buffer *received           # from the guest: head, body, what is pipelined
     Buffer *body               # gathered
     Buffer *out                # to the guest, not yet taken by the kernel

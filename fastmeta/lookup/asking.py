@@ -246,7 +246,9 @@ class Asking:
             question = Question(unpack_address(key[0]))
             interface = key[1]
             link = None
-            if state.is_router and question.mac is not None:
+            # Without an interface it came over the relay, whose proxies do not say on which link it was: then its MAC
+            # must be that of one port in all networks of the router.
+            if state.is_router and question.mac is not None and interface:
                 if interface not in links:
                     links[interface] = self._link_mac(state.number, interface)
                 link = links[interface]

@@ -26,6 +26,7 @@ PREFIXES = {
     "signature": {"sg"},
     "head": {"hd"},
     "counters": {"ct", "rf"},
+    "claim": {"ry"},
 }
 
 # A state machine's parts call each other: what a part calls of those behind it, by prefix. All others call only what is
@@ -33,10 +34,10 @@ PREFIXES = {
 UPWARD = {
     "timer": {"lp"},
     "identity": {"gs", "so", "up"},
-    "scope": {"ln", "up"},
-    "guest": {"bd", "ex", "gs", "ln", "rc", "up"},
+    "scope": {"ln", "ry", "up"},
+    "guest": {"bd", "ex", "gs", "ln", "rc", "ry", "up"},
     "parking": {"ex", "rc"},
-    "exchange": {"bd", "pl", "se", "sv", "up"},
+    "exchange": {"bd", "pl", "ry", "se", "sv", "up"},
     "body": {"up"},
     "places": {"sv", "up"},
     "server": {"up"},
@@ -44,6 +45,7 @@ UPWARD = {
     "second": {"up"},
     "recheck": {"an", "up"},
     "upstream": {"up"},
+    "listener": {"ry"},
 }
 
 

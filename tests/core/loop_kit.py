@@ -290,9 +290,13 @@ class Rig:
                     except Exception as error:
                         self.failure = error
                 else:
+                    self.take(event)
                     self.events.append(event)
             if self.wake in ready:
                 return
+
+    def take(self, event: tuple[Any, ...]) -> None:
+        """An event that is no miss."""
 
     def add_listener(self, listener: int, scope: int, host: str = "127.0.0.1") -> None:
         """Opens a listening socket for the loop."""

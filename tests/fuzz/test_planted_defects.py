@@ -120,8 +120,8 @@ DEFECTS = {
         "were not given back",
         Defect(
             "scope",
-            "sc_tell_removed(loop, scope.number, scope.counters)",
-            "if not PLANTED: sc_tell_removed(loop, scope.number, scope.counters)",
+            "sc_tell_removed(loop, scope.number, scope.counters, retired)",
+            "if not PLANTED: sc_tell_removed(loop, scope.number, scope.counters, retired)",
         ),
     ),
     "a place at a server is not given back": (

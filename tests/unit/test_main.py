@@ -70,7 +70,7 @@ def test_only_the_chosen_command_is_imported(command: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "text"),
     [
-        ("", "listen is not set"),
+        ("", "there is nothing to ask who has which address"),
         ("listen = blue", "listen = 'blue'"),
         (f"listen = network:{NETWORK}@127.0.0.1:1\nidentity_ttl = x", "identity_ttl"),
         ("[[[", "not a line of a configuration file"),

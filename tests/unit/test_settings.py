@@ -268,8 +268,26 @@ def test_whatever_an_option_takes_the_core_takes(tmp_path: Path) -> None:
 
 
 def test_nothing_to_listen_on(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="listen is not set"):
-        settings_of(tmp_path, listen="")
+    with pytest.raises(ConfigError, match="listen is not set, and metadata_proxy_socket is empty"):
+        settings_of(tmp_path, default="metadata_proxy_socket =", listen="")
+
+
+def test_the_socket_is_wanted_when_it_is_given_or_nothing_else_is(tmp_path: Path) -> None:
+    """So Neutron's files are enough, and who only listens needs no folder for it."""
+    assert settings_of(tmp_path).relay is None
+    for default in ("metadata_proxy_socket =", "state_path = /srv", "metadata_proxy_user = root"):
+        assert settings_of(tmp_path, default=default).relay is None
+    path = "metadata_proxy_socket = /run/m"
+    for default, listen, expected in (
+        (path, LISTEN, "/run/m"),
+        (path, "", "/run/m"),
+        ("metadata_proxy_socket = $state_path/metadata_proxy", LISTEN, "/var/lib/neutron/metadata_proxy"),
+        ("", "", "/var/lib/neutron/metadata_proxy"),
+        ("state_path = /srv", "", "/srv/metadata_proxy"),
+    ):
+        relay = settings_of(tmp_path, default=default, listen=listen).relay
+        assert relay is not None
+        assert relay.path == expected
 
 
 def test_router_of_a_metadata_network_may_be_in_a_dhcp_namespace(tmp_path: Path) -> None:
