@@ -14,7 +14,7 @@ FILE = ROOT / "docs" / "compatibility.md"
 sys.path.insert(0, str(ROOT / "tests" / "openstack" / "side_by_side"))
 
 from cases import CASES  # noqa: E402
-from differences import ANSWERS, GUESTS_OWN, REFUSED, REQUESTS, Difference  # noqa: E402
+from differences import ANSWERS, BEHIND_A_PROXY, GUESTS_OWN, REFUSED, REQUESTS, Difference  # noqa: E402
 
 INTRODUCTION = f"""\
 # What is different from the stock agent and its proxies
@@ -22,10 +22,10 @@ INTRODUCTION = f"""\
 <!-- Made by tools/compatibility.py from tests/openstack/side_by_side/differences.py; change it there. -->
 
 `make test-openstack` sends {len(CASES)} requests through Neutron's own haproxies and neutron-metadata-agent, and the
-same through fastmeta, in front of an upstream that records what it gets. What the upstream saw, and what the guest saw,
-is compared: method, target, each header, content, status, reason phrase, and how the answer ended. These are all the
-differences; any other one fails the test, and so does one that is listed here and not seen any more. Headers and
-content of two answers with different statuses are not compared.
+same through fastmeta, and through these haproxies and fastmeta, in front of an upstream that records what it gets.
+What the upstream saw, and what the guest saw, is compared: method, target, each header, content, status, reason phrase,
+and how the answer ended. These are all the differences; any other one fails the test, and so does one that is listed
+here and not seen any more. Headers and content of two answers with different statuses are not compared.
 
 The stock pair is that of the OpenStack release in `tests/openstack/stack/constraints.txt`, with Debian's haproxy.
 """
@@ -35,6 +35,7 @@ CHAPTERS = (
     ("What guests say of themselves", GUESTS_OWN),
     ("What is refused", REFUSED),
     ("What guests get", ANSWERS),
+    ("Only behind Neutron's haproxies", BEHIND_A_PROXY),
 )
 
 

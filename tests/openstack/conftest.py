@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -82,10 +82,11 @@ class Setting:
         self.cloud = scene.cloud
         self.exits = exits
 
-    def agent(self, source: str, **options: Any) -> Agent:
-        """For all of the scene. options: of Agent."""
+    def agent(self, source: str, listen: Sequence[str] | None = None, **options: Any) -> Agent:
+        """For all of the scene, unless it is said where it listens. options: of Agent."""
         host = f"fastmeta-test-{secrets.token_hex(3)}"
-        agent = Agent(self.stack.layout, source, self.scene.listen, host=host, **options)
+        where = self.scene.listen if listen is None else listen
+        agent = Agent(self.stack.layout, source, where, host=host, **options)
         return self.exits.enter_context(agent)
 
     def note(self, line: str) -> None:

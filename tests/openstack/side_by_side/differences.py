@@ -45,6 +45,8 @@ class Difference:
     why: str
     cases: tuple[str, ...]
     where: tuple[Where, ...]
+    sometimes: bool = False
+    """What stock does is a matter of time: that it is seen is not asked for."""
 
     def is_about(self, case: str) -> bool:
         return any(fnmatchcase(case, pattern) for pattern in self.cases)
@@ -157,6 +159,15 @@ REQUESTS = (
         "see above",
         ("content-binary", "content-gzip"),
         (A_REQUEST, status("502", "200")),
+    ),
+    Difference(
+        "Content that the guest cuts off",
+        "now and then goes to Nova as far as it has come",
+        "goes nowhere",
+        "it is not what the guest wanted to say (RFC 9112 section 8)",
+        ("content-too-short",),
+        (NO_REQUEST,),
+        sometimes=True,
     ),
     Difference(
         "Chunked content",
@@ -470,3 +481,22 @@ ANSWERS = (
 )
 
 DIFFERENCES = REQUESTS + GUESTS_OWN + REFUSED + ANSWERS
+
+BEHIND_A_PROXY = (
+    Difference(
+        "A guest's own ids of networks and routers, spelled with underscores",
+        "takes them beside its proxy's, and refuses: 400 or 404, in HTML",
+        "takes them beside the proxy's, too, and refuses: 400",
+        "the proxy leaves them in; two ids are no id",
+        ("header-own-router-underscore", "header-own-network-underscore"),
+        (
+            status("404", "400"),
+            header("content-length", "*", "*"),
+            header("date", "-", "*"),
+            Where("content of the answer", "*<html>*", "*"),
+        ),
+    ),
+)
+
+RELAYED = DIFFERENCES + BEHIND_A_PROXY
+"""What may be different when Neutron's haproxies are before fastmeta."""

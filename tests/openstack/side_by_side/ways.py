@@ -1,13 +1,15 @@
-"""The two ways from a guest to Nova, side by side in the same namespaces: the stock pair where guests look for it, and
-fastmeta beside it on other TCP ports."""
+"""The ways from a guest to Nova, side by side in the same namespaces: the stock pair where guests look for it, and, on
+other TCP ports, fastmeta, and haproxies that Neutron started before fastmeta in the agent's place."""
 
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fastmeta.lab.namespaces import inside
 from fastmeta.lab.topology import METADATA_ADDRESS, METADATA_ADDRESS_V6
@@ -23,8 +25,9 @@ from .nova import nova
 from .outcomes import Outcome, run
 
 SECRET = "the-secret-of-both-ways"
-BESIDE = {80: 8080, 9697: 9698}
-"""fastmeta's TCP port beside each one of stock's."""
+OURS = {80: 8080, 9697: 9698}
+RELAYED = {80: 8081, 9697: 9699}
+"""The TCP ports beside stock's."""
 PRIVATE = "fe80::1:2:3:4"
 """A link-local address that is not made of the MAC (RFC 8981): nobody can say whose it is."""
 SETTLED = 0.02
@@ -76,61 +79,99 @@ def _connect(guest: Guest, to: Sequence[object], source: str = "") -> Connect:
     return lambda: inside(guest.namespace, work)
 
 
-@contextmanager
-def both(setting: Setting) -> Iterator[tuple[Way, Way]]:
-    """stock's and ours."""
-    scene = setting.scene
-    isolated = scene.isolated("a", "10.0.0.0/24", agent_address="10.0.0.2", cidr_v6="fd00:10::/64")
-    router = scene.router("router")
-    routed = scene.routed(router, "b", "10.1.0.0/24", gateway="10.1.0.1", cidr_v6="fd00:11::/64")
-    guests = {
-        "isolated": scene.guest(isolated, "10.0.0.5", "fd00:10::5"),
-        "nobody": scene.guest(isolated, "10.0.0.8"),
-        "no-instance": scene.guest(isolated, "10.0.0.9"),
-        "routed": scene.guest(routed, "10.1.0.5", "fd00:11::5"),
-        "routed-nobody": scene.guest(routed, "10.1.0.8"),
-    }
-    api = setting.cloud.api
-    for name in ("nobody", "routed-nobody"):
-        api.delete_port(guests[name].instance.port_id)
-    api.update_port(guests["no-instance"].instance.port_id, device_id="", device_owner="")
-    for name in ("isolated", "routed"):
-        scene.enable_ipv6(guests[name])
-    ip(guests["isolated"].namespace, "addr", "add", f"{PRIVATE}/64", "dev", "eth0", "nodad")
-    gateway = link_local(str(router.interfaces[routed.network_id]["mac_address"]))
-    stock: dict[str, Connect] = {}
-    ours: dict[str, Connect] = {}
-    for name, guest in guests.items():
-        stock[name] = _connect(guest, (METADATA_ADDRESS, 80))
-        # The redirection in a router's namespace is for one TCP port: the other one is asked itself.
-        ours[name] = _connect(
-            guest, ("10.1.0.1", 9698) if name.startswith("routed") else (METADATA_ADDRESS, 8080)
-        )
-    for prefix, guest, to in (
-        ("", guests["isolated"], (METADATA_ADDRESS_V6, 8080)),
-        ("routed-", guests["routed"], (gateway, 9698)),
-    ):
-        source = link_local(guest.port.mac_address)
-        stock[f"{prefix}ipv6"] = _connect(guest, (METADATA_ADDRESS_V6, 80), source)
-        ours[f"{prefix}ipv6"] = _connect(guest, to, source)
-    stock["ipv6-privacy"] = _connect(guests["isolated"], (METADATA_ADDRESS_V6, 80), PRIVATE)
-    ours["ipv6-privacy"] = _connect(guests["isolated"], (METADATA_ADDRESS_V6, 8080), PRIVATE)
+class Places:
+    """A network with its own namespace and a router, and guests in both."""
 
-    namespaces = {entry.partition("@")[2].partition("/")[0] for entry in scene.listen}
-    dhcp, qrouter = (
-        next(each for each in namespaces if each.startswith(kind)) for kind in ("qdhcp", "qrouter")
-    )
-    interface = scene.gateway(isolated).interface
-    until_usable(dhcp, interface, METADATA_ADDRESS_V6)
+    def __init__(self, setting: Setting) -> None:
+        scene = setting.scene
+        self.isolated = scene.isolated("a", "10.0.0.0/24", agent_address="10.0.0.2", cidr_v6="fd00:10::/64")
+        self.router = scene.router("router")
+        self.routed = scene.routed(
+            self.router, "b", "10.1.0.0/24", gateway="10.1.0.1", cidr_v6="fd00:11::/64"
+        )
+        self.guests = {
+            "isolated": scene.guest(self.isolated, "10.0.0.5", "fd00:10::5"),
+            "nobody": scene.guest(self.isolated, "10.0.0.8"),
+            "no-instance": scene.guest(self.isolated, "10.0.0.9"),
+            "routed": scene.guest(self.routed, "10.1.0.5", "fd00:11::5"),
+            "routed-nobody": scene.guest(self.routed, "10.1.0.8"),
+        }
+        api = setting.cloud.api
+        for name in ("nobody", "routed-nobody"):
+            api.delete_port(self.guests[name].instance.port_id)
+        api.update_port(self.guests["no-instance"].instance.port_id, device_id="", device_owner="")
+        for name in ("isolated", "routed"):
+            scene.enable_ipv6(self.guests[name])
+        ip(self.guests["isolated"].namespace, "addr", "add", f"{PRIVATE}/64", "dev", "eth0", "nodad")
+        interface = self.router.interfaces[self.routed.network_id]
+        self._gateway = link_local(str(interface["mac_address"]))
+        self.interface = scene.gateway(self.isolated).interface
+        until_usable(self.dhcp_namespace, self.interface, METADATA_ADDRESS_V6)
+
+    @property
+    def dhcp_namespace(self) -> str:
+        return f"qdhcp-{self.isolated.network_id}"
+
+    @property
+    def router_namespace(self) -> str:
+        return f"qrouter-{self.router.router_id}"
+
+    def connect(self, beside: dict[int, int] | None = None) -> dict[str, Connect]:
+        """By the name of the guest: to the metadata address, or to these TCP ports in place of 80 and 9697. (The
+        redirection in a router's namespace is for one TCP port: another one is asked itself.)"""
+        to_v4, to_v6 = (METADATA_ADDRESS, 80), (METADATA_ADDRESS_V6, 80)
+        routed_v4, routed_v6 = to_v4, to_v6
+        if beside is not None:
+            to_v4, to_v6 = (METADATA_ADDRESS, beside[80]), (METADATA_ADDRESS_V6, beside[80])
+            routed_v4, routed_v6 = ("10.1.0.1", beside[9697]), (self._gateway, beside[9697])
+        found = {
+            name: _connect(guest, routed_v4 if name.startswith("routed") else to_v4)
+            for name, guest in self.guests.items()
+        }
+        for prefix, guest, to in (
+            ("", self.guests["isolated"], to_v6),
+            ("routed-", self.guests["routed"], routed_v6),
+        ):
+            found[f"{prefix}ipv6"] = _connect(guest, to, link_local(guest.port.mac_address))
+        found["ipv6-privacy"] = _connect(self.guests["isolated"], to_v6, PRIVATE)
+        return found
+
+
+@dataclass(frozen=True)
+class Ways:
+    stock: Way
+    ours: Way
+    relayed: Way
+    """Neutron's haproxies before fastmeta."""
+
+
+@contextmanager
+def all_ways(setting: Setting) -> Iterator[Ways]:
+    places = Places(setting)
+    layout = setting.stack.layout
     with ExitStack() as exits:
-        stocks_nova, our_nova = exits.enter_context(nova(SECRET)), exits.enter_context(nova(SECRET))
-        layout = setting.stack.layout
-        agent = exits.enter_context(StockAgent(layout, stocks_nova.tcp_port, SECRET))
+        novas = [exits.enter_context(nova(SECRET)) for _ in range(3)]
+        agent = exits.enter_context(StockAgent(layout, novas[0].tcp_port, SECRET))
         proxies = exits.enter_context(Haproxies(layout, agent.folder, agent.socket))
-        proxies.network(isolated.network_id, dhcp, interface=interface)
-        proxies.router(router.router_id, qrouter)
-        for index, entry in enumerate(scene.listen):
+        proxies.network(places.isolated.network_id, places.dhcp_namespace, interface=places.interface)
+        proxies.router(places.router.router_id, places.router_namespace)
+
+        listen = []
+        for entry in setting.scene.listen:
             address, _, port = entry.rpartition(":")
-            scene.listen[index] = f"{address}:{BESIDE[int(port)]}"
-        setting.agent("rpc", nova_port=our_nova.tcp_port, secret=SECRET)
-        yield Way(stocks_nova, stock), Way(our_nova, ours)
+            listen.append(f"{address}:{OURS[int(port)]}")
+        setting.agent("rpc", listen, nova_port=novas[1].tcp_port, secret=SECRET)
+
+        folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="fmr-", dir="/tmp")))
+        relay = folder / "metadata_proxy"
+        setting.agent("rpc", [], nova_port=novas[2].tcp_port, secret=SECRET, metadata_socket=relay)
+        proxies = exits.enter_context(Haproxies(layout, folder, relay))
+        proxies.network(
+            places.isolated.network_id, places.dhcp_namespace, interface=places.interface, port=RELAYED[80]
+        )
+        proxies.router(places.router.router_id, places.router_namespace, port=RELAYED[9697])
+        yield Ways(
+            Way(novas[0], places.connect()),
+            Way(novas[1], places.connect(OURS)),
+            Way(novas[2], places.connect(RELAYED)),
+        )

@@ -53,20 +53,20 @@ class Haproxies:
         for uuid in list(self._running):
             self.kill(uuid)
 
-    def network(self, network_id: str, namespace: str, *, interface: str = "") -> None:
-        """As the DHCP agent has it; interface: the one with fe80::a9fe:a9fe, for IPv6 too."""
+    def network(self, network_id: str, namespace: str, *, interface: str = "", port: int = 80) -> None:
+        """As the DHCP agent has it; interface: the one with fe80::a9fe:a9fe, for IPv6 too; port: TCP's."""
         arguments: dict[str, Any] = {
             "network_id": network_id,
-            "port": 80,
+            "port": port,
             "bind_address": "169.254.169.254",
         }
         if interface:
             arguments |= {"bind_address_v6": "fe80::a9fe:a9fe", "bind_interface": interface}
         self._spawn(network_id, namespace, arguments)
 
-    def router(self, router_id: str, namespace: str) -> None:
-        """As the L3 agent has it, for both families."""
-        self._spawn(router_id, namespace, {"router_id": router_id, "port": 9697, "bind_address": "::"})
+    def router(self, router_id: str, namespace: str, *, port: int = 9697) -> None:
+        """As the L3 agent has it, for both families; port: TCP's."""
+        self._spawn(router_id, namespace, {"router_id": router_id, "port": port, "bind_address": "::"})
 
     def pid(self, uuid: str) -> int:
         return int((self._folder / "pids" / f"{uuid}.pid.haproxy").read_text())
