@@ -53,7 +53,7 @@ def refused(folder: Path, *lines: str, default: str = "", ports: str = '{"ports"
 def test_without_a_file() -> None:
     done = run()
     assert done.returncode == 1
-    assert done.stderr.startswith("fastmeta agent: [fastmeta] listen is not set: there is nothing to serve")
+    assert done.stderr.startswith("fastmeta agent: [fastmeta] lookup = auto: there is nothing to ask")
     assert done.stderr.count("\n") == 1
 
 
