@@ -202,7 +202,7 @@ GUESTS_OWN = (
         "does not answer a header that is no UTF-8, or a head of more than 4 KiB (502), and refuses "
         "`Upgrade: websocket` "
         "without its key (400)",
-        "ignores what is not on its allow-list; heads may have 16 KiB",
+        "ignores what is not on its allow-list; heads may have 8 KiB (`max_head`)",
         "nothing of these headers goes to Nova",
         ("header-value-latin-1", "header-value-6000", "header-upgrade-websocket"),
         (A_REQUEST, status("502", "200"), status("400", "200")),
