@@ -10,6 +10,7 @@ import signal
 import time
 from collections import ChainMap
 from collections.abc import Callable
+from typing import cast
 
 from oslo_log import log as logging
 
@@ -30,6 +31,7 @@ from fastmeta.process import connections_allowed, raise_descriptor_limit
 from fastmeta.relay import Relay
 from fastmeta.reload import Reloader, lookup_times
 from fastmeta.reports import Reporter
+from fastmeta.scopes import Scopes
 from fastmeta.upstreams.servers import Upstreams
 
 LOG = logging.getLogger(__name__)
@@ -78,7 +80,8 @@ class Agent:
         folders = FolderWatcher(loop)
         source = self._make_source(folders)
         reporter = Reporter(self._configuration.conf, reports_itself=settings.lookup == "rpc")
-        listeners = Listeners(core, settings.listen, settings.netns_dir, folders)
+        scopes = Scopes()
+        listeners = Listeners(core, scopes, settings.listen, settings.netns_dir, folders)
         resolver = Resolver(
             core,
             source,
@@ -86,10 +89,10 @@ class Agent:
             link_mac=listeners.link_mac,
             on_health=lambda _: self._tell_status(listeners, relay, resolver),
         )
-        relay = Relay(core, resolver, listeners.scopes)
+        relay = Relay(core, resolver, scopes.by_number, scopes.new_number)
         events = EventReader(
             core,
-            scopes=ChainMap[int, Scope | str](relay.scopes, dict(listeners.scopes)),
+            scopes=ChainMap(relay.scopes, cast("dict[int, Scope | str]", scopes.by_number)),
             upstreams=upstreams,
             on_miss=resolver.miss,
             on_listener_closed=listeners.closed,
@@ -104,9 +107,11 @@ class Agent:
         core.start(functools.partial(loop.call_soon_threadsafe, self._one_ended))
         try:
             core.set_secret(settings.secret, settings.next_secret)
-            for number, scope in listeners.scopes.items():
+            for number, scope in scopes.by_number.items():
                 core.add_scope(number, scope if relay.number_of(scope) == number else None)
                 resolver.add_scope(number, scope)
+            scopes.on_added = functools.partial(_scope_added, core, resolver)
+            scopes.on_removed = functools.partial(_scope_removed, core, resolver)
             for descriptor in core.filenos():
                 loop.add_reader(descriptor, events.read)
             upstreams.take(prepared)
@@ -253,6 +258,18 @@ class Agent:
             # hang.
             LOG.critical("the core did not end %g seconds after it was asked to", seconds)
             os._exit(1)
+
+
+def _scope_added(core: Loops, resolver: Resolver, number: int, scope: Scope) -> None:
+    """A listener needs it. The relay's requests do not come into it: that has one of its own, if it needs any."""
+    core.add_scope(number)
+    resolver.add_scope(number, scope)
+
+
+def _scope_removed(core: Loops, resolver: Resolver, number: int) -> None:
+    """The core has closed the last listener of it."""
+    core.remove_scope(number)
+    resolver.remove_scope(number)
 
 
 def _core_settings(settings: Settings) -> dict[str, int]:

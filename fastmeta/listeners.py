@@ -1,5 +1,5 @@
-"""Keeps the listeners that are configured open while their namespaces are there, and closes them when these
-go. One that is bound to an interface follows that, too."""
+"""Keeps the listeners that are wanted open while their namespaces are there, and closes them when these go. One that
+is bound to an interface follows that, too."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from oslo_log import log as logging
 
 from fastmeta.exceptions import FastmetaError
 from fastmeta.folders import FolderWatcher
-from fastmeta.models import ListenSpec, Scope
+from fastmeta.models import ListenSpec
 from fastmeta.netns.links import LinkWatch
 from fastmeta.netns.sockets import Place, bound_interface, open_listening_sockets
 from fastmeta.netns.watch import NamespaceWatch
+from fastmeta.scopes import Scopes
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class ListenerTable(Protocol):
 
 
 class _Slot:
-    """One configured listener. number: the core's while it is open, else None; index: that of the interface
+    """One listener that is wanted. number: the core's while it is open, else None; index: that of the interface
     that it is bound to then, 0 for none."""
 
     __slots__ = ("complaint", "index", "number", "retry", "scope_number", "spec")
@@ -48,52 +49,47 @@ class _Slot:
 
 
 class Listeners:
-    """All configured listeners, and the numbers by which the core knows their scopes (which must be known to
-    it before start()).
-
-    A scope that is served in two namespaces has two numbers: the index of an interface, by which guests with
-    link-local addresses are told apart, means something in one namespace only.
+    """All listeners that are wanted. Those of the configuration (specs) are there for all of its life, and the core
+    must know their scopes before start(); others come with add() and go with remove().
 
     Lives in the event loop's thread. Opening a socket, also in a namespace, takes less than a millisecond, so
     it is done right there.
     """
 
     def __init__(
-        self, table: ListenerTable, specs: Sequence[ListenSpec], netns_dir: str, folders: FolderWatcher
+        self,
+        table: ListenerTable,
+        scopes: Scopes,
+        specs: Sequence[ListenSpec],
+        netns_dir: str,
+        folders: FolderWatcher,
     ) -> None:
         self._table = table
         self._netns_dir = netns_dir
+        self.scopes = scopes
         self._next_number = 1
-        numbers: dict[tuple[Scope, str | None], int] = {}
-        self._slots = [
-            _Slot(spec, numbers.setdefault((spec.scope, spec.namespace), len(numbers) + 1)) for spec in specs
-        ]
-        self.scopes: dict[int, Scope] = {number: scope for (scope, _), number in numbers.items()}
-        """The scopes by their numbers in the core."""
-        self._namespaces = {number: namespace for (_, namespace), number in numbers.items()}
+        self._slots: dict[ListenSpec, _Slot] = {}
         self._slots_of: dict[str | None, list[_Slot]] = {}
-        for slot in self._slots:
-            self._slots_of.setdefault(slot.spec.namespace, []).append(slot)
-        self._names = [name for name in self._slots_of if name is not None]
-        self._places: dict[int, ListenSpec] = {}
+        for spec in specs:
+            self._want(spec)
+        # By the core's numbers: what it has, also while it is closing it.
+        self._places: dict[int, _Slot] = {}
         self._links = LinkWatch(self._links_changed)
         self._on_links_changed: Callable[[int], None] = _nobody
         self._on_opened: Callable[[int], None] = _nobody
-        # While it starts: those that can be opened, all together.
+        # While several are begun: those that can be opened, all together.
         self._gathered: list[_Slot] | None = None
-        self._watch = NamespaceWatch(
-            netns_dir, self._names, folders, on_appear=self._appeared, on_gone=self._gone
-        )
+        self._watch = NamespaceWatch(netns_dir, folders, on_appear=self._appeared, on_gone=self._gone)
 
     @property
     def wanted(self) -> int:
-        """How many are configured."""
+        """How many there are to be."""
         return len(self._slots)
 
     @property
     def open(self) -> int:
         """How many are open."""
-        return sum(slot.number is not None for slot in self._slots)
+        return sum(slot.number is not None for slot in self._slots.values())
 
     def start(
         self,
@@ -105,8 +101,8 @@ class Listeners:
 
         on_links_changed(scope) is called with the number of a scope when the indexes of interfaces may mean
         something else in its namespace than before; on_opened(scope) for each of its listeners that is open from
-        then on. Raises ListenError when one outside of any namespace
-        cannot be opened: nothing will change by itself there.
+        then on. Raises ListenError when a listener outside of any namespace cannot be opened: nothing will change by
+        itself there.
         """
         if on_links_changed is not None:
             self._on_links_changed = on_links_changed
@@ -115,41 +111,89 @@ class Listeners:
         for error in self._open(self._slots_of.get(None, ())):
             if error is not None:
                 raise error
-        if self._names:
-            self._gathered = []
+        names = [name for name in self._slots_of if name is not None]
+        if names:
             self._watch.start()
-            gathered, self._gathered = self._gathered, None
-            self._try_to_open(gathered, FIRST_PAUSE)
-        for namespace in self._names:
+            self._follow(names)
+        for namespace in names:
             if all(slot.number is None and slot.retry is None for slot in self._slots_of[namespace]):
                 LOG.info(
                     "namespace %s is not there yet: waiting for it", os.path.join(self._netns_dir, namespace)
                 )
 
+    def add(self, specs: Sequence[ListenSpec]) -> None:
+        """These are wanted, too, from now on (those that are already stay as they are): opened at once, or as soon as
+        their namespaces are there. Only after start(), and only in namespaces."""
+        fresh = [self._want(spec) for spec in specs if spec not in self._slots]
+        names = {slot.spec.namespace for slot in fresh}
+        there = [slot for slot in fresh if self._watch.knows(slot.spec.namespace or "")]
+        self._watch.start()
+        self._try_to_open(there, FIRST_PAUSE)
+        self._follow([name for name in names if name is not None])
+
+    def remove(self, specs: Sequence[ListenSpec], *, drain: bool) -> None:
+        """These are not wanted any more. drain: who waits to be accepted, and requests in progress, are served first;
+        else their connections close at once."""
+        for spec in specs:
+            slot = self._slots.pop(spec, None)
+            if slot is None:
+                continue
+            self._cancel(slot)
+            of_namespace = self._slots_of[spec.namespace]
+            of_namespace.remove(slot)
+            if not of_namespace:
+                del self._slots_of[spec.namespace]
+                self._watch.forget(spec.namespace or "")
+                self._links.forget(spec.namespace)
+            if slot.number is not None:
+                LOG.info("not wanted any more: closing %s", spec)
+                self._table.remove_listener(slot.number, drain=drain)
+                slot.number = None
+            self.scopes.let_go(slot.scope_number)
+
     def stop(self) -> None:
         """Opens nothing more; the core closes what is open."""
         self._watch.stop()
-        for slot in self._slots:
-            if slot.retry is not None:
-                slot.retry.cancel()
-                slot.retry = None
+        for slot in self._slots.values():
+            self._cancel(slot)
         self._links.stop()
 
     def link_mac(self, number: int, index: int) -> str | None:
         """The MAC of the interface that has this index now, in the namespace of the scope of this number;
         None when that cannot be told. If links have changed, on_links_changed is called first."""
-        return self._links.mac(self._namespaces[number], index) if number in self._namespaces else None
+        return self._links.mac(self.scopes.place(number), index) if number in self.scopes.by_number else None
 
     def closed(self, number: int) -> str | None:
         """The core has closed this listener and its connections; its place, for the log, or None if it is
         unknown."""
-        spec = self._places.pop(number, None)
-        return None if spec is None else str(spec)
+        slot = self._places.pop(number, None)
+        if slot is None:
+            return None
+        self.scopes.let_go(slot.scope_number)
+        return str(slot.spec)
 
     def place(self, number: int) -> str | None:
         """Where a listener of the core is, for the log."""
-        spec = self._places.get(number)
-        return None if spec is None else str(spec)
+        slot = self._places.get(number)
+        return None if slot is None else str(slot.spec)
+
+    def _want(self, spec: ListenSpec) -> _Slot:
+        slot = self._slots[spec] = _Slot(spec, self.scopes.hold(spec.scope, spec.namespace))
+        self._slots_of.setdefault(spec.namespace, []).append(slot)
+        return slot
+
+    def _follow(self, names: Sequence[str]) -> None:
+        """Opens what can be opened in these namespaces, all together, and the rest when they are there."""
+        self._gathered = []
+        self._watch.add(names)
+        gathered, self._gathered = self._gathered, None
+        self._try_to_open(gathered, FIRST_PAUSE)
+
+    @staticmethod
+    def _cancel(slot: _Slot) -> None:
+        if slot.retry is not None:
+            slot.retry.cancel()
+            slot.retry = None
 
     def _appeared(self, namespace: str) -> None:
         if self._gathered is not None:
@@ -160,9 +204,7 @@ class Listeners:
     def _gone(self, namespace: str) -> None:
         """An open socket, and one that lingers, would keep the namespace alive: close at once."""
         for slot in self._slots_of[namespace]:
-            if slot.retry is not None:
-                slot.retry.cancel()
-                slot.retry = None
+            self._cancel(slot)
             self._close(slot, f"namespace {namespace} is gone")
         # So would the one that tells of links. In another namespace of the same name indexes are others'.
         self._links.forget(namespace)
@@ -199,9 +241,7 @@ class Listeners:
 
     def _try_to_open(self, slots: Sequence[_Slot], pause: float) -> None:
         for slot in slots:
-            if slot.retry is not None:
-                slot.retry.cancel()
-                slot.retry = None
+            self._cancel(slot)
         for slot, error in zip(slots, self._open(slots), strict=True):
             complaint = str(error) if error is not None else ""
             if complaint and complaint != slot.complaint:
@@ -243,10 +283,11 @@ class Listeners:
         number, self._next_number = self._next_number, self._next_number + 1
         self._table.add_listener(number, slot.scope_number, fd)
         slot.number = number
-        self._places[number] = slot.spec
+        self._places[number] = slot
+        self.scopes.hold_again(slot.scope_number)  # until the core has closed it
         LOG.info("listening: %s", slot.spec)
         self._on_opened(slot.scope_number)
 
 
-def _nobody(number: int) -> None:
+def _nobody(*_: object) -> None:
     """Nobody wants to know."""

@@ -86,7 +86,7 @@ class Relay:
     """Lives in the event loop's thread.
 
     configured: the scopes of listeners, by their numbers in the core; of several that are the same the first is the
-    relay's, too. clock gives seconds.
+    relay's, too. new_number gives one that no scope has or had. clock gives seconds.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Relay:
         table: RelayTable,
         resolver: ScopeTable,
         configured: Mapping[int, Scope],
+        new_number: Callable[[], int],
         *,
         max_scopes: int = MAX_SCOPES,
         idle: float = IDLE,
@@ -107,7 +108,7 @@ class Relay:
         self._numbers: dict[Scope, int] = {}
         for number, scope in configured.items():
             self._numbers.setdefault(scope, number)
-        self._next_number = max(configured, default=0) + 1
+        self._new_number = new_number
         self._made: dict[int, _Made] = {}
         self._repeats = Repeats(60.0, clock)
         self._look: asyncio.TimerHandle | None = None
@@ -199,11 +200,6 @@ class Relay:
         self._made[number] = _Made(scope, self._clock())
         if self._look is None:
             self._look_later()
-        return number
-
-    def _new_number(self) -> int:
-        """None is used twice, so that what is said of a scope that is being removed cannot be mistaken."""
-        number, self._next_number = self._next_number, self._next_number + 1
         return number
 
     def _look_later(self) -> None:

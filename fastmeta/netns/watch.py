@@ -16,7 +16,7 @@ LONGEST_PAUSE = 1.0
 
 
 class NamespaceWatch:
-    """Follows the namespaces of the given names. Lives in the event loop's thread.
+    """Follows the namespaces of the names that are added. Lives in the event loop's thread.
 
     on_appear(name) is called when a namespace is there and can be entered, on_gone(name) when its name was
     deleted (the namespace itself lives on while any socket is in it). Another namespace under the same name
@@ -26,26 +26,46 @@ class NamespaceWatch:
     def __init__(
         self,
         folder: str,
-        names: Iterable[str],
         folders: FolderWatcher,
         *,
         on_appear: Callable[[str], None],
         on_gone: Callable[[str], None],
     ) -> None:
         self._folder = folder
-        self._names = frozenset(names)
+        self._names: set[str] = set()
         self._folders = folders
         self._on_appear = on_appear
         self._on_gone = on_gone
         self._inodes: dict[str, int] = {}
         self._retries: dict[str, asyncio.TimerHandle] = {}
+        self._started = False
         self._stopped = False
 
     def start(self) -> None:
-        """Calls on_appear for those that are there, then follows. Raises ConfigError when the folder may not
-        be watched; it need not exist (``ip netns add`` creates it)."""
-        self._folders.watch(self._folder, self._seen)
-        self._look_at_all()
+        """Follows (once is enough). Raises ConfigError when the folder may not be watched; it need not exist
+        (``ip netns add`` creates it)."""
+        if not self._started:
+            self._folders.watch(self._folder, self._seen)
+            self._started = True
+
+    def add(self, names: Iterable[str]) -> None:
+        """Calls on_appear for those that are there, then follows them, if started. Those that were added before are
+        not told of again."""
+        for name in names:
+            self._names.add(name)
+            self._look(name, FIRST_PAUSE)
+
+    def forget(self, name: str) -> None:
+        """It is not followed any more, and nothing is called for it."""
+        self._names.discard(name)
+        self._inodes.pop(name, None)
+        retry = self._retries.pop(name, None)
+        if retry is not None:
+            retry.cancel()
+
+    def knows(self, name: str) -> bool:
+        """Whether its namespace is there, as far as has been told."""
+        return name in self._inodes
 
     def stop(self) -> None:
         """Nothing is called any more."""
@@ -67,7 +87,7 @@ class NamespaceWatch:
             self._look(name, FIRST_PAUSE)
 
     def _look_at_all(self) -> None:
-        for name in self._names:
+        for name in tuple(self._names):
             self._look(name, FIRST_PAUSE)
 
     def _look(self, name: str, pause: float) -> None:

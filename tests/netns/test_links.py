@@ -22,6 +22,7 @@ from fastmeta.models import ListenSpec
 from fastmeta.netns.links import LinkTable, LinkWatch
 from fastmeta.netns.namespaces import in_namespace
 from fastmeta.netns.sockets import bound_interface, open_listening_socket
+from fastmeta.scopes import Scopes
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 and "FASTMETA_CI" not in os.environ, reason="namespaces need root"
@@ -271,7 +272,7 @@ class Followed:
         self.table = Table()
         self.told: list[int] = []
         parsed = [ListenSpec.parse(spec) for spec in specs]
-        self.listeners = Listeners(self.table, parsed, "/run/netns", folders)
+        self.listeners = Listeners(self.table, Scopes(), parsed, "/run/netns", folders)
 
     def indexes(self) -> list[int]:
         """Of the interfaces that the open listeners are bound to."""
@@ -379,7 +380,9 @@ class TestListeners:
             command = f"ip -n {OTHER} link add sg-0 index 70 address {OTHER_MAC} type bridge"
             subprocess.run(command.split(), check=True, timeout=30)
             assert {scope for scope, _ in followed.table.open.values()} == {1, 2}
-            assert {str(scope) for scope in followed.listeners.scopes.values()} == {f"router {GREEN}"}
+            assert {str(scope) for scope in followed.listeners.scopes.by_number.values()} == {
+                f"router {GREEN}"
+            }
             assert [followed.listeners.link_mac(number, 70) for number in (1, 2)] == [MAC, OTHER_MAC]
 
         run([ON_ALL, ON_ALL.replace(NAME, OTHER)], test)

@@ -18,6 +18,7 @@ from fastmeta.listeners import Listeners
 from fastmeta.models import ListenSpec
 from fastmeta.netns import watch as watch_module
 from fastmeta.netns.watch import NamespaceWatch
+from fastmeta.scopes import Scopes
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 and "FASTMETA_CI" not in os.environ, reason="namespaces need root"
@@ -56,11 +57,14 @@ class Watched:
         self.told: list[str] = []
         self.watch = NamespaceWatch(
             folder,
-            [NAME],
             folders,
             on_appear=lambda name: self.told.append(f"+{name}"),
             on_gone=lambda name: self.told.append(f"-{name}"),
         )
+
+    def start(self) -> None:
+        self.watch.start()
+        self.watch.add([NAME])
 
 
 def run(test: Callable[[Watched], Awaitable[None]], folder: str = "/run/netns") -> None:
@@ -80,14 +84,14 @@ class TestNamespaceWatch:
     def test_one_that_is_there(self) -> None:
         async def test(watched: Watched) -> None:
             await ip("netns", "add", NAME)
-            watched.watch.start()
+            watched.start()
             assert watched.told == [f"+{NAME}"]
 
         run(test)
 
     def test_comes_and_goes(self) -> None:
         async def test(watched: Watched) -> None:
-            watched.watch.start()
+            watched.start()
             expected = []
             for _ in range(5):
                 await ip("netns", "add", OTHER)
@@ -105,7 +109,7 @@ class TestNamespaceWatch:
         """A name is there long before anything is mounted on it, and no event tells of the mount."""
 
         async def test(watched: Watched) -> None:
-            watched.watch.start()
+            watched.start()
             name = tmp_path / NAME
             name.touch()
             await asyncio.sleep(0.05)
@@ -132,7 +136,7 @@ class TestNamespaceWatch:
         monkeypatch.setattr(watch_module, "LONGEST_PAUSE", 0.01)
 
         async def test(watched: Watched) -> None:
-            watched.watch.start()
+            watched.start()
             (tmp_path / NAME).touch()
             await asyncio.sleep(0.05)
             (tmp_path / NAME).unlink()
@@ -147,7 +151,7 @@ class TestNamespaceWatch:
 
         async def test(watched: Watched) -> None:
             await ip("netns", "add", NAME)
-            watched.watch.start()
+            watched.start()
             keeps_it_alive = os.open(f"/run/netns/{NAME}", os.O_RDONLY)
             try:
                 # Without giving the event loop a turn.
@@ -164,7 +168,7 @@ class TestNamespaceWatch:
         folder = tmp_path / "netns"
 
         async def test(watched: Watched) -> None:
-            watched.watch.start()
+            watched.start()
             await ip("netns", "add", OTHER)
             folder.mkdir()
             (folder / NAME).symlink_to(f"/run/netns/{OTHER}")
@@ -174,7 +178,7 @@ class TestNamespaceWatch:
 
     def test_nothing_is_told_after_stop(self) -> None:
         async def test(watched: Watched) -> None:
-            watched.watch.start()
+            watched.start()
             watched.watch.stop()
             await ip("netns", "add", NAME)
             await asyncio.sleep(0.02)
@@ -187,7 +191,7 @@ class TestNamespaceWatch:
         limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
         async def test(watched: Watched) -> None:
-            watched.watch.start()
+            watched.start()
             filler = [f"/run/netns/fmt-filler-{n}-{os.getpid()}" for n in range(2)]
             for n in range(limit // 2 + 10):
                 with open(filler[n % 2], "w"):
@@ -211,8 +215,7 @@ class Table:
         self.open[listener] = fd
 
     def remove_listener(self, listener: int, *, drain: bool) -> None:
-        assert not drain
-        self.calls.append(f"-{listener}")
+        self.calls.append(f"-{listener}" + (" drained" if drain else ""))
         os.close(self.open.pop(listener))
 
 
@@ -220,7 +223,9 @@ def run_listeners(specs: list[str], test: Callable[[Listeners, Table], Awaitable
     async def body() -> None:
         folders = FolderWatcher(asyncio.get_running_loop())
         table = Table()
-        listeners = Listeners(table, [ListenSpec.parse(spec) for spec in specs], "/run/netns", folders)
+        listeners = Listeners(
+            table, Scopes(), [ListenSpec.parse(spec) for spec in specs], "/run/netns", folders
+        )
         try:
             await test(listeners, table)
         finally:
@@ -257,7 +262,7 @@ class TestListeners:
 
     def test_scopes_are_numbered_once_each(self) -> None:
         async def test(listeners: Listeners, table: Table) -> None:
-            assert {number: str(scope) for number, scope in listeners.scopes.items()} == {
+            assert {number: str(scope) for number, scope in listeners.scopes.by_number.items()} == {
                 1: f"network {BLUE}",
                 2: f"router {GREEN}",
             }
@@ -271,6 +276,52 @@ class TestListeners:
             [self.IN_NAMESPACE, f"network:{BLUE}@{NAME}/[::]:8080", f"router:{GREEN}@{NAME}/0.0.0.0:9697"],
             test,
         )
+
+    def test_added_and_removed_while_it_runs(self) -> None:
+        """A scope comes with its first listener, and goes when the core has closed its last one."""
+        more = ListenSpec.parse(f"router:{GREEN}@{NAME}/0.0.0.0:9697")
+        again = ListenSpec.parse(f"router:{GREEN}@{NAME}/[::]:9698")
+        later = ListenSpec.parse(f"router:{GREEN}@{OTHER}/0.0.0.0:9697")
+
+        async def test(listeners: Listeners, table: Table) -> None:
+            told: list[str] = []
+            listeners.scopes.on_added = lambda number, scope: told.append(f"+{number} {scope.kind.value}")
+            listeners.scopes.on_removed = lambda number: told.append(f"-{number}")
+            await ip("netns", "add", NAME)
+            listeners.start()
+            assert table.calls == ["+1:1"]
+            listeners.add([more, again])
+            listeners.add([more, later])
+            assert table.calls[1:] == ["+2:2", "+3:2"]
+            assert told == ["+2 router", "+3 router"]
+            assert (listeners.open, listeners.wanted) == (3, 4)
+            await ip("netns", "add", OTHER)
+            await until(lambda: listeners.open == 4)
+            assert table.calls[3:] == ["+4:3"]
+
+            listeners.remove([more], drain=True)
+            listeners.closed(2)
+            assert table.calls[4:] == ["-2 drained"]
+            listeners.remove([more, again], drain=False)
+            assert told[2:] == []  # its last connections are not closed yet
+            listeners.closed(3)
+            assert told[2:] == ["-2"]
+            assert listeners.wanted == 2
+            listeners.add([more])
+            assert table.calls[5:] == ["-3", "+5:4"]
+
+            await ip("netns", "del", OTHER)
+            await until(lambda: listeners.open == 2)
+            listeners.closed(4)
+            assert told[3:] == ["+4 router"]  # it is still wanted there
+            listeners.remove([later], drain=True)
+            assert told[4:] == ["-3"]
+            await ip("netns", "add", OTHER)
+            await asyncio.sleep(0.05)
+            assert table.calls[7:] == ["-4"]
+            await ip("netns", "del", OTHER)
+
+        run_listeners([self.IN_NAMESPACE], test)
 
     def test_what_fails_is_tried_again(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -300,7 +351,7 @@ class TestListeners:
             await ip("netns", "add", NAME)
             listeners.start()
             await ip("netns", "del", NAME)
-            await until(lambda: all(slot.retry is None for slot in listeners._slots))
+            await until(lambda: all(slot.retry is None for slot in listeners._slots.values()))
             assert table.calls == []
 
         run_listeners([f"network:{BLUE}@{NAME}/[fe80::a9fe:a9fe%tap0]:80"], test)
