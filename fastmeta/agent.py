@@ -32,6 +32,7 @@ from fastmeta.relay import Relay
 from fastmeta.reload import Reloader, lookup_times
 from fastmeta.reports import Reporter
 from fastmeta.scopes import Scopes
+from fastmeta.status.errors import LastErrors
 from fastmeta.upstreams.servers import Upstreams
 
 LOG = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Agent:
             link_mac=listeners.link_mac,
             on_health=lambda _: self._tell_status(listeners, relay, resolver),
         )
+        errors = LastErrors()
         relay = Relay(core, resolver, scopes.by_number, scopes.new_number)
         events = EventReader(
             core,
@@ -98,7 +100,8 @@ class Agent:
             on_listener_closed=listeners.closed,
             place=lambda number: relay.place(number) or listeners.place(number),
             on_handed=relay.handed,
-            on_scope_removed=relay.scope_removed,
+            on_scope_removed=functools.partial(_relay_scope_removed, relay, errors),
+            on_error=errors.note,
         )
         reloader = Reloader(self._configuration, core, resolver, upstreams, _core_settings)
         self._handle_signals(loop, functools.partial(self._reload, reloader, listeners, relay, resolver))
@@ -111,7 +114,7 @@ class Agent:
                 core.add_scope(number, scope if relay.number_of(scope) == number else None)
                 resolver.add_scope(number, scope)
             scopes.on_added = functools.partial(_scope_added, core, resolver)
-            scopes.on_removed = functools.partial(_scope_removed, core, resolver)
+            scopes.on_removed = functools.partial(_scope_removed, core, resolver, errors)
             for descriptor in core.filenos():
                 loop.add_reader(descriptor, events.read)
             upstreams.take(prepared)
@@ -266,10 +269,17 @@ def _scope_added(core: Loops, resolver: Resolver, number: int, scope: Scope) -> 
     resolver.add_scope(number, scope)
 
 
-def _scope_removed(core: Loops, resolver: Resolver, number: int) -> None:
+def _scope_removed(core: Loops, resolver: Resolver, errors: LastErrors, number: int) -> None:
     """The core has closed the last listener of it."""
     core.remove_scope(number)
     resolver.remove_scope(number)
+    errors.forget(number)
+
+
+def _relay_scope_removed(relay: Relay, errors: LastErrors, number: int) -> None:
+    """Nobody has named it for long."""
+    relay.scope_removed(number)
+    errors.forget(number)
 
 
 def _core_settings(settings: Settings) -> dict[str, int]:

@@ -54,7 +54,7 @@ class EventReader:
     on_miss(scope, address, interface) is called for each miss, before anything is logged;
     on_listener_closed(listener) gives the place that a listener was at. upstreams is told which servers are away.
     on_handed(fd, scope, state) and on_scope_removed(number) are the relay's, in the order in which a loop says it;
-    scopes that are a text are its own.
+    scopes that are a text are its own. on_error(scope, text) is told of what is wrong with one.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class EventReader:
         place: Callable[[int], str | None],
         on_handed: Callable[[int, Scope, tuple[bytes, int, int]], None] | None = None,
         on_scope_removed: Callable[[int], None] | None = None,
+        on_error: Callable[[int, str], None] | None = None,
     ) -> None:
         self._source = source
         self._scopes = scopes
@@ -77,6 +78,7 @@ class EventReader:
         self._place = place
         self._on_handed = on_handed
         self._on_scope_removed = on_scope_removed
+        self._on_error = on_error
         self._repeats = Repeats(REPEAT_PERIOD)
 
     def read(self) -> None:
@@ -117,15 +119,11 @@ class EventReader:
             return
         level, text = self._level_and_text(code, number, upstream)
         server = self._upstreams.text(upstream)
-        LOG.log(
-            level,
-            "%s%s%s%s%s",
-            text % {"upstream": server},
-            _reason(code, number),
-            _advice(code, number, server, only=len(self._upstreams) == 1),
-            self._where(scope, listener, address),
-            more(held_back),
-        )
+        advice = _advice(code, number, server, only=len(self._upstreams) == 1)
+        said = f"{text % {'upstream': server}}{_reason(code, number)}{advice}"
+        if scope and level >= logging.WARNING and self._on_error is not None:
+            self._on_error(scope, said)
+        LOG.log(level, "%s%s%s", said, self._where(scope, listener, address), more(held_back))
 
     def _note(self, code: int, upstream: int) -> None:
         """Who is away now. When it goes after it came, or comes after it went, that is news."""

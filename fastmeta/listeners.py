@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from oslo_log import log as logging
@@ -33,15 +34,32 @@ class ListenerTable(Protocol):
     def remove_listener(self, listener: int, *, drain: bool) -> None: ...
 
 
+CONFIGURED = "listen"
+"""The way in of listeners of the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerState:
+    """What there is to see of one. scope: its number. way: who wants it. error: what was wrong at the last attempt."""
+
+    scope: int
+    way: str
+    place: str
+    namespace: str | None
+    open: bool
+    error: str
+
+
 class _Slot:
     """One listener that is wanted. number: the core's while it is open, else None; index: that of the interface
     that it is bound to then, 0 for none."""
 
-    __slots__ = ("complaint", "index", "number", "retry", "scope_number", "spec")
+    __slots__ = ("complaint", "index", "number", "retry", "scope_number", "spec", "way")
 
-    def __init__(self, spec: ListenSpec, scope_number: int) -> None:
+    def __init__(self, spec: ListenSpec, scope_number: int, way: str) -> None:
         self.spec = spec
         self.scope_number = scope_number
+        self.way = way
         self.number: int | None = None
         self.index = 0
         self.retry: asyncio.TimerHandle | None = None
@@ -71,7 +89,7 @@ class Listeners:
         self._slots: dict[ListenSpec, _Slot] = {}
         self._slots_of: dict[str | None, list[_Slot]] = {}
         for spec in specs:
-            self._want(spec)
+            self._want(spec, CONFIGURED)
         # By the core's numbers: what it has, also while it is closing it.
         self._places: dict[int, _Slot] = {}
         self._links = LinkWatch(self._links_changed)
@@ -121,10 +139,10 @@ class Listeners:
                     "namespace %s is not there yet: waiting for it", os.path.join(self._netns_dir, namespace)
                 )
 
-    def add(self, specs: Sequence[ListenSpec]) -> None:
+    def add(self, specs: Sequence[ListenSpec], way: str) -> None:
         """These are wanted, too, from now on (those that are already stay as they are): opened at once, or as soon as
-        their namespaces are there. Only after start(), and only in namespaces."""
-        fresh = [self._want(spec) for spec in specs if spec not in self._slots]
+        their namespaces are there. way: who wants them, for operators. Only after start(), and only in namespaces."""
+        fresh = [self._want(spec, way) for spec in specs if spec not in self._slots]
         names = {slot.spec.namespace for slot in fresh}
         there = [slot for slot in fresh if self._watch.knows(slot.spec.namespace or "")]
         self._watch.start()
@@ -177,8 +195,22 @@ class Listeners:
         slot = self._places.get(number)
         return None if slot is None else str(slot.spec)
 
-    def _want(self, spec: ListenSpec) -> _Slot:
-        slot = self._slots[spec] = _Slot(spec, self.scopes.hold(spec.scope, spec.namespace))
+    def states(self) -> list[ListenerState]:
+        """All of them."""
+        return [
+            ListenerState(
+                slot.scope_number,
+                slot.way,
+                str(slot.spec),
+                slot.spec.namespace,
+                slot.number is not None,
+                slot.complaint,
+            )
+            for slot in self._slots.values()
+        ]
+
+    def _want(self, spec: ListenSpec, way: str) -> _Slot:
+        slot = self._slots[spec] = _Slot(spec, self.scopes.hold(spec.scope, spec.namespace), way)
         self._slots_of.setdefault(spec.namespace, []).append(slot)
         return slot
 

@@ -93,6 +93,10 @@ class Upstreams:
         """How many servers there are beside this one that are not known to be away."""
         return sum(server[0] != number and server[0] not in self._away for server in self._told)
 
+    def states(self) -> list[tuple[str, bool]]:
+        """Each server that the core knows, as in the log, and whether it is away."""
+        return [(self._texts[server[0]], server[0] in self._away) for server in self._told]
+
     def prepare(self, settings: Settings) -> Prepared:
         """Loads what certificates are to be used; changes nothing. Raises ConfigError for those that cannot be."""
         tls = settings.tls

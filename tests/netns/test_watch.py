@@ -290,11 +290,17 @@ class TestListeners:
             await ip("netns", "add", NAME)
             listeners.start()
             assert table.calls == ["+1:1"]
-            listeners.add([more, again])
-            listeners.add([more, later])
+            listeners.add([more, again], "test")
+            listeners.add([more, later], "test")
             assert table.calls[1:] == ["+2:2", "+3:2"]
             assert told == ["+2 router", "+3 router"]
             assert (listeners.open, listeners.wanted) == (3, 4)
+            assert [(state.scope, state.way, state.open) for state in listeners.states()] == [
+                (1, "listen", True),
+                (2, "test", True),
+                (2, "test", True),
+                (3, "test", False),
+            ]
             await ip("netns", "add", OTHER)
             await until(lambda: listeners.open == 4)
             assert table.calls[3:] == ["+4:3"]
@@ -307,7 +313,7 @@ class TestListeners:
             listeners.closed(3)
             assert told[2:] == ["-2"]
             assert listeners.wanted == 2
-            listeners.add([more])
+            listeners.add([more], "test")
             assert table.calls[5:] == ["-3", "+5:4"]
 
             await ip("netns", "del", OTHER)
