@@ -17,8 +17,9 @@ from oslo_log import log as logging
 from fastmeta import _core
 from fastmeta.conf.running import RunningConfiguration
 from fastmeta.conf.settings import Settings
+from fastmeta.control.server import ControlServer
 from fastmeta.events import EventReader
-from fastmeta.exceptions import CoreError
+from fastmeta.exceptions import CoreError, ListenError
 from fastmeta.folders import FolderWatcher
 from fastmeta.listeners import Listeners
 from fastmeta.lookup.choice import make_source
@@ -33,6 +34,7 @@ from fastmeta.reload import Reloader, lookup_times
 from fastmeta.reports import Reporter
 from fastmeta.scopes import Scopes
 from fastmeta.status.errors import LastErrors
+from fastmeta.status.snapshot import Snapshots
 from fastmeta.upstreams.servers import Upstreams
 
 LOG = logging.getLogger(__name__)
@@ -104,6 +106,17 @@ class Agent:
             on_error=errors.note,
         )
         reloader = Reloader(self._configuration, core, resolver, upstreams, _core_settings)
+        snapshots = Snapshots(
+            core=core,
+            scopes=scopes.by_number,
+            listeners=listeners,
+            relay=relay,
+            resolver=resolver,
+            upstreams=upstreams,
+            errors=errors,
+            lookup=settings.lookup,
+        )
+        control = ControlServer(settings.control_dir, {"status": snapshots.answer})
         self._handle_signals(loop, functools.partial(self._reload, reloader, listeners, relay, resolver))
         # Nothing of what follows may keep the threads from being ended.
         self._loops_running = len(core)
@@ -123,6 +136,7 @@ class Agent:
             listeners.start(resolver.links_changed, functools.partial(self._reachable, resolver))
             if settings.relay is not None:
                 relay.start(settings.relay)
+            self._start_control(control)
             self._tell_ready(listeners, relay, resolver)
             if self._reload_wanted:
                 self._reload(reloader, listeners, relay, resolver)
@@ -131,6 +145,7 @@ class Agent:
             notify("STOPPING=1")
             listeners.stop()
             relay.stop()
+            await control.stop()
             drain_timeout = self._configuration.settings.drain_timeout
             core.stop(int(drain_timeout * 1000) if self._stopping.is_set() else 0)
             # Requests that wait for an identity may still get one.
@@ -165,6 +180,17 @@ class Agent:
 
     def _make_source(self, folders: FolderWatcher) -> LookupSource:
         return make_source(self._configuration, folders)
+
+    def _start_control(self, control: ControlServer) -> None:
+        """Guests are served also when nobody can look."""
+        failure = ""
+        if self._configuration.settings.control_dir:
+            try:
+                control.start()
+            except ListenError as error:
+                failure = str(error)
+        if failure:  # (outside of except, where oslo.log would say it twice)
+            LOG.warning("there is no control socket, and fastmeta status finds nobody: %s", failure)
 
     def _one_ended(self) -> None:
         """One of the core's loops has ended."""

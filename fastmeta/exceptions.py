@@ -53,3 +53,7 @@ class LabError(FastmetaError):
 
 class CoreError(FastmetaError):
     """An invariant of the compiled core is broken, or it cannot go on."""
+
+
+class ControlError(FastmetaError):
+    """No agent answers on the control socket, or it cannot do what was asked."""

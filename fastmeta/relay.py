@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,10 +15,10 @@ from typing import Protocol
 from oslo_log import log as logging
 
 from fastmeta.conf.relay import RelaySpec
-from fastmeta.exceptions import CoreError
+from fastmeta.exceptions import CoreError, ListenError
 from fastmeta.models import Scope
-from fastmeta.relay_socket import RelaySocket, open_relay_socket
 from fastmeta.repeats import Repeats, more
+from fastmeta.unix_socket import UnixSocket, open_unix_socket
 
 LOG = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Relay:
         self._made: dict[int, _Made] = {}
         self._repeats = Repeats(60.0, clock)
         self._look: asyncio.TimerHandle | None = None
-        self._socket: RelaySocket | None = None
+        self._socket: UnixSocket | None = None
         self._path: str | None = None
         self.scopes: dict[int, Scope | str] = {}
         """For the log: the scopes that it has made, and its own, which belong to nobody."""
@@ -128,7 +129,7 @@ class Relay:
 
     def start(self, spec: RelaySpec) -> None:
         """Opens the socket, and has it served. Raises ListenError, CoreError."""
-        opened = self._socket = open_relay_socket(spec)
+        opened = self._socket = _open(spec)
         self._path = opened.path
         own = [self._new_number() for _ in range(len(self._table))]
         self.scopes |= dict.fromkeys(own, "relay")
@@ -220,3 +221,18 @@ class Relay:
                 self._table.retire_scope(number)
         if self._made:
             self._look_later()
+
+
+def _open(spec: RelaySpec) -> UnixSocket:
+    folder = os.path.dirname(spec.path)
+    if not os.path.isdir(folder):
+        raise ListenError(
+            f"metadata_proxy_socket = {spec.path}: there is no folder {folder}; make it, as the user that fastmeta "
+            "runs as, or give another path (the same as the L3 and DHCP agents have)"
+        )
+    return open_unix_socket(
+        spec.path,
+        spec.mode,
+        name="metadata_proxy_socket",
+        rival="does neutron-metadata-agent still run? Stop it first",
+    )

@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "config": "fastmeta.cmd.config_check",
     "demo": "fastmeta.cmd.demo",
     "metadata-api": "fastmeta.cmd.metadata_api",
+    "status": "fastmeta.cmd.status",
 }
 """Command and its module; only the module of the chosen command is imported."""
 

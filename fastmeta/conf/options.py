@@ -132,6 +132,13 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         metavar="DIR",
         help="The folder in which namespaces have their names; the one that ip netns uses.",
     ),
+    cfg.StrOpt(
+        "control_dir",
+        default="/run/fastmeta",
+        metavar="DIR",
+        help="The folder of the socket by which fastmeta status finds the running agent. It is made when it is missing "
+        "(mode 0700), and must belong to the user that fastmeta runs as. An empty value says that there is to be none.",
+    ),
     cfg.Opt(
         "identity_ttl",
         type=Seconds(0.1, 3600),

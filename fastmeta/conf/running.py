@@ -15,7 +15,7 @@ from fastmeta.conf.neutron import KEYSTONE_OPTS, NEUTRON_GROUP
 from fastmeta.conf.relay import RELAY_OPTS
 from fastmeta.conf.settings import Settings, read
 
-FIXED = ("listen", "lookup", "ports_file", "netns_dir", "loops")
+FIXED = ("listen", "lookup", "ports_file", "netns_dir", "control_dir", "loops")
 """Options of [fastmeta], and fields of Settings, that hold until the process ends."""
 RELAY = "relay"
 """Likewise this field, made of the options of the agent's unix socket."""

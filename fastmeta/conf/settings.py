@@ -70,8 +70,7 @@ class Settings:
     """Everything that an operator decides, checked. Times are seconds. Secrets do not show in its repr.
 
     next_secret: None when there is none that could be another. tls: None when no upstream wants it. relay: None when
-    there is to be none. lookup: never auto,
-    but what it comes to.
+    there is to be none. control_dir: likewise empty. lookup: never auto, but what it comes to.
     """
 
     upstreams: tuple[UpstreamSpec, ...]
@@ -83,6 +82,7 @@ class Settings:
     lookup: str
     ports_file: str
     netns_dir: str
+    control_dir: str
     identity_ttl: float
     identity_ttl_with_events: float
     negative_ttl: float
@@ -112,9 +112,10 @@ class Settings:
                     f"[fastmeta] {name} = {reader.own(name):g}: must be longer than lookup_timeout "
                     f"({lookup_timeout:g}); an answer would be too old when it comes"
                 )
-        netns_dir = reader.own("netns_dir")
-        if not netns_dir.startswith("/"):
-            raise ConfigError(f"[fastmeta] netns_dir = {netns_dir!r}: must be an absolute path")
+        netns_dir, control_dir = reader.own("netns_dir"), reader.own("control_dir")
+        for name, path in (("netns_dir", netns_dir), ("control_dir", control_dir or "/")):
+            if not path.startswith("/"):
+                raise ConfigError(f"[fastmeta] {name} = {path!r}: must be an absolute path")
         core = {f"{name}_ms": round(reader.own(name) * 1000) for name in _CORE_TIMES}
         core |= {setting: reader.own(option) for setting, option in _CORE_NUMBERS.items()}
         core |= _rate_limits(reader)
@@ -129,6 +130,7 @@ class Settings:
             lookup=_lookup(conf, reader),
             ports_file=reader.own("ports_file") or "",
             netns_dir=netns_dir,
+            control_dir=control_dir,
             identity_ttl=reader.own("identity_ttl"),
             identity_ttl_with_events=reader.own("identity_ttl_with_events"),
             negative_ttl=reader.own("negative_ttl"),

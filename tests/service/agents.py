@@ -137,7 +137,12 @@ class Agent:
         self.default |= {"metadata_proxy_shared_secret": SECRET}
         self.default |= dict(line.split(" = ") for line in default)
         self.listen = list(listen)
-        self.options: dict[str, object] = {"ports_file": self.ports_file, "access_log": "true", **options}
+        self.options: dict[str, object] = {
+            "ports_file": self.ports_file,
+            "access_log": "true",
+            "control_dir": self.folder / "control",
+            **options,
+        }
         self.write_config()
         command = [*prefix, sys.executable, "-m", "fastmeta", "agent", "--config-file", str(self.config)]
         if namespace is not None:

@@ -1,5 +1,5 @@
-"""Opens the agent's unix socket: never in place of one that somebody listens on, always in place of one that nobody
-does, and with the right mode from the moment on at which it has its name."""
+"""Opens unix sockets: never in place of one that somebody listens on, always in place of one that nobody does, and
+with the right mode from the moment on at which they have their name. And who is at the other end of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import stat
 import struct
 from dataclasses import dataclass
 
-from fastmeta.conf.relay import RelaySpec
 from fastmeta.exceptions import ListenError
 
 BACKLOG = (1 << 16) - 1
@@ -23,7 +22,7 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7)
 
 
 @dataclass(frozen=True, slots=True)
-class RelaySocket:
+class UnixSocket:
     """An open socket. fd: the caller's, non-blocking, close-on-exec. waiting: how many connections may. owner: of its
     folder."""
 
@@ -40,16 +39,11 @@ class RelaySocket:
                 os.unlink(self.path)
 
 
-def open_relay_socket(spec: RelaySpec) -> RelaySocket:
-    """Raises ListenError, which says who is in the way."""
-    path = spec.path
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        raise ListenError(
-            f"metadata_proxy_socket = {path}: there is no folder {folder}; make it, as the user that fastmeta runs as, "
-            "or give another path (the same as the L3 and DHCP agents have)"
-        )
-    _check_nobody_listens(path)
+def open_unix_socket(path: str, mode: int, *, name: str, rival: str) -> UnixSocket:
+    """In a folder that is there. name: of what the path is, for errors; rival: what to say to who finds that somebody
+    listens there already. Raises ListenError, which says who."""
+    named = f"{name} = {path}"
+    _check_nobody_listens(path, named, rival)
     made = f"{path}.{os.getpid()}"
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -58,7 +52,7 @@ def open_relay_socket(spec: RelaySpec) -> RelaySocket:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(made)  # of a process that had our number, and was killed
             # Not by chmod(2), which follows what another process of the folder's owner may have put there meanwhile.
-            before = os.umask(0o777 & ~spec.mode)
+            before = os.umask(0o777 & ~mode)
             try:
                 listening.bind(made)
             finally:
@@ -66,39 +60,43 @@ def open_relay_socket(spec: RelaySpec) -> RelaySocket:
             stack.callback(_unlink_if_there, made)
             listening.listen(BACKLOG)
             identity = _identity(made)
-            owner = os.stat(folder).st_uid
+            owner = os.stat(os.path.dirname(path)).st_uid
             os.rename(made, path)
         except OSError as error:
-            raise ListenError(f"metadata_proxy_socket = {path}: {error.strerror or error}") from error
-        return RelaySocket(path, listening.detach(), _waiting(), owner, identity)
+            raise ListenError(f"{named}: {error.strerror or error}") from error
+        return UnixSocket(path, listening.detach(), _waiting(), owner, identity)
 
 
-def _check_nobody_listens(path: str) -> None:
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end, as they were when they connected or listened (SO_PEERCRED of unix(7))."""
+    process, user, _ = _CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return process, user
+
+
+def _check_nobody_listens(path: str, named: str, rival: str) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise ListenError(f"metadata_proxy_socket = {path}: that is there, and no socket; move it away")
+            raise ListenError(f"{named}: that is there, and no socket; move it away")
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ListenError(f"metadata_proxy_socket = {path}: {error.strerror}") from error
+        raise ListenError(f"{named}: {error.strerror}") from error
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
-            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            who = _described(_CREDENTIALS.unpack(credentials)[0])
+            who = _described(peer_of(probe)[0])
         except (ConnectionRefusedError, FileNotFoundError):
             return  # whoever made it has ended
         except OSError as error:
             if error.errno != errno.EAGAIN:
                 raise ListenError(
-                    f"metadata_proxy_socket = {path}: whether somebody listens there cannot be told: {error.strerror}"
+                    f"{named}: whether somebody listens there cannot be told: {error.strerror}"
                 ) from error
             who = "a process that does not accept connections fast enough"
-    raise ListenError(
-        f"metadata_proxy_socket = {path}: somebody listens there already: {who}; does neutron-metadata-agent still "
-        "run? Stop it first"
-    )
+    raise ListenError(f"{named}: somebody listens there already: {who}; {rival}")
 
 
 def _described(pid: int) -> str:
