@@ -9,11 +9,9 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 from bench import processes
 from fastmeta.lab.namespaces import inside, run_command
@@ -26,38 +24,20 @@ SUBNET = "10.96.0.0/19"
 PROXY_ADDRESS = "10.96.0.2"
 GUESTS_ADDRESS = "10.96.0.3"
 GUESTS_PREFIX = "10.96.16.0/20"
-AT_ONCE = 50
-"""Ports made in one call, which has 60 s."""
-CALLS = 2
-"""Calls at once: as many as Neutron's API has workers."""
 ROOT = Path(__file__).parent.parent
 
 Waiting = Callable[[], AbstractContextManager[None]]
 
 
-class CrowdApi(Api):
-    """With what only crowds need."""
-
-    def create_ports(self, ports: list[dict[str, Any]]) -> None:
-        self._network.post("/v2.0/ports", json={"ports": ports})
-
-    def remove_crowd(self, project_id: str) -> None:
-        """A project with many ports."""
-        ports = [port["id"] for port in self.items("port", project_id=project_id, fields="id")]
-        with ThreadPoolExecutor(CALLS) as pool:
-            list(pool.map(self.delete_port, ports))
-        self.remove_project(project_id)
-
-
-def remove_leftovers(api: CrowdApi) -> None:
+def remove_leftovers(api: Api) -> None:
     """Projects of runs that were killed."""
     for project in api.projects():
         if project["name"].startswith(PREFIX):
-            api.remove_crowd(project["id"])
+            api.remove_project(project["id"])
 
 
 @contextmanager
-def crowd(api: CrowdApi, number: int, waiting: Waiting) -> Iterator[tuple[str, dict[str, str]]]:
+def crowd(api: Api, number: int, waiting: Waiting) -> Iterator[tuple[str, dict[str, str]]]:
     """The id of a new network, and so many guests: address and instance id of each. Gone with the context."""
     project_id = api.create_project(f"{PREFIX}{secrets.token_hex(3)}")
     try:
@@ -72,26 +52,11 @@ def crowd(api: CrowdApi, number: int, waiting: Waiting) -> Iterator[tuple[str, d
         )
         first = IPv4Address(GUESTS_PREFIX.partition("/")[0]) + 1
         guests = {str(first + at): str(uuid.uuid4()) for at in range(number)}
-        ports = [
-            {
-                "network_id": network_id,
-                "project_id": project_id,
-                "device_id": instance_id,
-                "device_owner": "compute:nova",
-                "fixed_ips": [{"ip_address": address}],
-            }
-            for address, instance_id in guests.items()
-        ]
-        batches = [ports[at : at + AT_ONCE] for at in range(0, number, AT_ONCE)]
-        pool = ThreadPoolExecutor(CALLS)
-        try:
-            with waiting():
-                list(pool.map(api.create_ports, batches))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with waiting():
+            api.create_ports(network_id, project_id, guests)
         yield network_id, guests
     finally:
-        api.remove_crowd(project_id)
+        api.remove_project(project_id)
 
 
 class Place:

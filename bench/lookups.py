@@ -30,7 +30,7 @@ from keystoneauth1.exceptions import ClientException
 from bench import lookup_figures, machine
 from bench.bus_calls import BusCalls
 from bench.cpu_clock import family_seconds
-from bench.crowd import CrowdApi, Guests, Place, Waiting, crowd, play_guests, remove_leftovers
+from bench.crowd import Guests, Place, Waiting, crowd, play_guests, remove_leftovers
 from bench.lookup_figures import BEHIND, KEYSTONE, NEUTRON, PROXIES, Figures, Idle, Single, Storm
 from bench.lookup_peers import PEERS, TITLES, Setting, neutron_and_keystone, running, upstream
 from bench.peers import PeerMissing, find
@@ -158,7 +158,7 @@ def measure(options: argparse.Namespace, waiting: Waiting, figures: Figures) -> 
     with contextlib.ExitStack() as exits:
         progress("OpenStack")
         stack = exits.enter_context(running_stack(options, waiting))
-        api = CrowdApi(stack.layout)
+        api = stack.api()
         exits.callback(api.close)
         remove_leftovers(api)
         number = max(*options.guests, options.single) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmeta.lab.namespaces import inside
@@ -50,11 +51,20 @@ class Guest:
 
         return Wire(inside(self.namespace, work))
 
-    def ask(self, target: str = META_DATA, *headers: str, ipv6: bool = False) -> Answer:
-        """One request on a connection of its own."""
+    def ask(
+        self,
+        target: str = META_DATA,
+        *headers: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        ipv6: bool = False,
+        seconds: float = WAIT,
+    ) -> Answer:
+        """One request on a connection of its own; seconds: for the answer."""
         with self.connect(ipv6=ipv6) as wire:
-            wire.get(target, *headers)
-            return wire.answer()
+            wire.socket.settimeout(seconds)
+            wire.get(target, *headers, method=method, body=body)
+            return wire.answer(method=method)
 
     def is_served(self, *, ipv6: bool = False) -> bool:
         """Whether it gets the data of its own instance."""
@@ -85,8 +95,11 @@ class Scene:
         self.cloud = cloud
         self.listen: list[str] = []
         """For the agent."""
+        self.networks: dict[str, Port] = {}
+        """Ports that have the metadata address, by the id of their network."""
+        self.routers: dict[str, str] = {}
+        """Namespaces, by the id of the router."""
         self._places: dict[str, _Place] = {}
-        self._routers: dict[str, str] = {}
         self._guests = 0
 
     def isolated(self, name: str, cidr: str, *, agent_address: str, cidr_v6: str = "") -> Network:
@@ -108,13 +121,14 @@ class Scene:
         scope = f"network:{network.network_id}@{namespace}"
         self.listen += [f"{scope}/{METADATA_ADDRESS}:80", f"{scope}/[{METADATA_ADDRESS_V6}%{tap}]:80"]
         route = (f"{METADATA_ADDRESS}/32", agent_address)
+        self.networks[network.network_id] = port
         self._places[network.network_id] = _Place(lab_network, [route], port, routed=False)
         return network
 
     def router(self, name: str) -> Router:
         router = self.cloud.router(name)
         namespace = self.lab.add_router_namespace(router.router_id, ipv6=True)
-        self._routers[router.router_id] = namespace
+        self.routers[router.router_id] = namespace
         # Takes IPv4 too.
         self.listen.append(f"router:{router.router_id}@{namespace}/[::]:{METADATA_PORT}")
         return router
@@ -126,7 +140,7 @@ class Scene:
         lab_network = self.lab.add_network(name, network.network_id)
         port = self.lab.add_port(
             lab_network,
-            self._routers[router.router_id],
+            self.routers[router.router_id],
             f"qr-{item['id'][:11]}",
             [f"{gateway}/{cidr.rpartition('/')[2]}"],
             port_id=item["id"],
@@ -139,9 +153,9 @@ class Scene:
         """The port in which the metadata address is, or that the way to it leads over."""
         return self._places[network.network_id].gateway
 
-    def guest(self, network: Network, *addresses: str) -> Guest:
-        """A new instance with these addresses, the first one IPv4, that is up."""
-        return self.boot(self.cloud.instance(network, *addresses))
+    def guest(self, network: Network, *addresses: str, user_data: bytes | None = None) -> Guest:
+        """A new instance with these addresses, the first one IPv4, that is up. user_data: as of Instances."""
+        return self.boot(self.cloud.instance(network, *addresses, user_data=user_data))
 
     def boot(self, instance: Instance) -> Guest:
         """A namespace for the port of an instance."""
@@ -159,6 +173,16 @@ class Scene:
             mac_address=instance.port["mac_address"],
         )
         return Guest(instance, port)
+
+    def crowd(self, network: Network, addresses: Sequence[str]) -> str:
+        """One namespace that has the addresses of many guests: a program in it is each of them by what it binds to."""
+        place = self._places[network.network_id]
+        prefix = network.cidr.rpartition("/")[2]
+        self._guests += 1
+        namespace = self.lab.add_namespace(f"fastmeta-{self.lab.tag}-crowd-{self._guests}")
+        interface_addresses = [f"{address}/{prefix}" for address in addresses]
+        self.lab.add_port(place.lab_network, namespace, "eth0", interface_addresses, routes=place.routes)
+        return namespace
 
     def shut_down(self, guest: Guest) -> None:
         """Its namespace goes, and with it everything of it."""

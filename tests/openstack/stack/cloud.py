@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -49,12 +50,21 @@ class Instance:
     port: Item
 
     @property
+    def name(self) -> str:
+        """Also its host name."""
+        return name_of(self.instance_id)
+
+    @property
     def port_id(self) -> str:
         return str(self.port["id"])
 
     @property
     def addresses(self) -> list[str]:
         return [str(item["ip_address"]) for item in self.port["fixed_ips"]]
+
+
+def name_of(instance_id: str) -> str:
+    return f"instance-{instance_id[:8]}"
 
 
 class Cloud:
@@ -124,14 +134,26 @@ class Cloud:
     def detach(self, router: Router, network: Network) -> None:
         self.api.remove_router_interface(router.router_id, router.interfaces.pop(network.network_id)["id"])
 
-    def instance(self, network: Network, *addresses: str, **options: Any) -> Instance:
-        """A new instance with a port that has these addresses; options: further fields of the port."""
+    def instance(
+        self, network: Network, *addresses: str, user_data: bytes | None = None, **options: Any
+    ) -> Instance:
+        """A new instance with a port that has these addresses; user_data: as of Instances; options: further fields of
+        the port."""
         instance_id = str(uuid.uuid4())
         port = self.api.create_port(
             network.network_id, network.project_id, addresses, device_id=instance_id, **options
         )
-        self._create(instance_id, network, [port])
+        self._create(instance_id, network, [port], user_data)
         return Instance(instance_id, network.project_id, network, port)
+
+    def instances(self, network: Network, addresses: Sequence[str]) -> list[Instance]:
+        """A new instance for each of these addresses."""
+        wanted = {address: str(uuid.uuid4()) for address in addresses}
+        made = []
+        for port in self.api.create_ports(network.network_id, network.project_id, wanted):
+            self._create(port["device_id"], network, [port])
+            made.append(Instance(port["device_id"], network.project_id, network, port))
+        return made
 
     def spare_instance(self, network: Network) -> str:
         """The id of an instance that has no port yet, for when a port must be made without delay."""
@@ -157,8 +179,11 @@ class Cloud:
         self.nova.delete(instance.instance_id)
         self._made.remove(instance.instance_id)
 
-    def _create(self, instance_id: str, network: Network, ports: list[Item]) -> None:
-        self.nova.create(instance_id, network.project_id, f"instance-{instance_id[:8]}", ports, network.cidr)
+    def _create(
+        self, instance_id: str, network: Network, ports: list[Item], user_data: bytes | None = None
+    ) -> None:
+        name = name_of(instance_id)
+        self.nova.create(instance_id, network.project_id, name, ports, network.cidr, user_data)
         self._made.append(instance_id)
 
 

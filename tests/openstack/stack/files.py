@@ -7,14 +7,11 @@ import os
 from pathlib import Path
 
 from .layout import ADDRESS, HOST, REGION, Layout
+from .rabbitmq import rabbitmq_configuration
 
 DATABASES = ("keystone", "neutron", "nova", "nova_api", "nova_cell0")
-
-ERLANG_ARGUMENTS = (
-    "-kernel inet_dist_use_interface {127,0,0,1} "
-    # Its schedulers look for work in vain before they sleep: on a machine of two processors that all others pay for.
-    "+sbwt none +sbwtdcpu none +sbwtdio none"
-)
+VENDOR_DATA = {"fastmeta": {"what": "an operator's own", "list": [1, 2, 3], "not ASCII": "\u00fc\u4e16"}}
+"""What every instance gets of the cloud's operator."""
 
 
 def write_files(layout: Layout) -> None:
@@ -30,41 +27,18 @@ def write_files(layout: Layout) -> None:
         os.rename(new, path)
 
 
-def rabbitmq_environment(layout: Layout) -> dict[str, str]:
-    """What RabbitMQ and epmd read from their environment."""
-    home = layout.data / "rabbitmq"
-    tcp_ports = layout.tcp_ports
-    return {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": str(home),
-        "ERL_EPMD_ADDRESS": ADDRESS,
-        "ERL_EPMD_PORT": str(tcp_ports.epmd),
-        # Without it the machine's own /etc/rabbitmq/rabbitmq-env.conf would be read.
-        "RABBITMQ_CONF_ENV_FILE": str(layout.etc / "rabbitmq-env.conf"),
-        "RABBITMQ_CONFIG_FILE": str(layout.etc / "rabbitmq.conf"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(layout.etc / "enabled_plugins"),
-        "RABBITMQ_NODENAME": f"fastmeta-{tcp_ports.rabbitmq}@localhost",
-        "RABBITMQ_DIST_PORT": str(tcp_ports.distribution),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_ARGUMENTS,
-        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(layout.logs),
-        # The script then becomes the server (exec), and the process that was started is the one to stop.
-        "RUNNING_UNDER_SYSTEMD": "true",
-    }
-
-
 def _files(layout: Layout) -> dict[str, str]:
     return {
         "mariadb.cnf": _mariadb(layout),
         "mariadb-init.sql": _mariadb_init(layout),
-        "rabbitmq.conf": _rabbitmq(layout),
+        "rabbitmq.conf": rabbitmq_configuration(layout),
         "rabbitmq-env.conf": "",
         "enabled_plugins": "[].\n",
         "keystone.conf": _keystone(layout),
         "neutron.conf": _neutron(layout),
         "ml2_conf.ini": _ml2(),
         "nova/nova.conf": _nova(layout),
+        "nova/vendor_data.json": json.dumps(VENDOR_DATA),
         # Nova looks for it in the folder of its configuration first.
         "nova/api-paste.ini": (layout.environment / "etc/nova/api-paste.ini").read_text(),
         "keystone-uwsgi.ini": _uwsgi(
@@ -134,21 +108,6 @@ def _mariadb_init(layout: Layout) -> str:
     lines.append(f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{layout.secrets.database}';")
     lines += [f"GRANT ALL ON {name}.* TO {user};" for name in DATABASES]
     return "\n".join([*lines, ""])
-
-
-def _rabbitmq(layout: Layout) -> str:
-    return f"""listeners.tcp.local = {ADDRESS}:{layout.tcp_ports.rabbitmq}
-default_user = openstack
-default_pass = {layout.secrets.bus}
-default_permissions.configure = .*
-default_permissions.read = .*
-default_permissions.write = .*
-log.console = false
-log.file = rabbitmq.log
-log.file.level = warning
-vm_memory_high_watermark.absolute = 1GB
-disk_free_limit.absolute = 100MB
-"""
 
 
 def _keystone(layout: Layout) -> str:
@@ -232,6 +191,8 @@ local_metadata_per_cell = false
 # It asks Neutron for each instance that it has not kept. So long, so that its answers do not depend on a Neutron that a
 # test has stopped; what is kept is by instance, and an instance's data stays the same.
 metadata_cache_expiration = 3600
+vendordata_providers = StaticJSON
+vendordata_jsonfile_path = {layout.etc / "nova/vendor_data.json"}
 [wsgi]
 api_paste_config = {layout.etc / "nova/api-paste.ini"}
 [database]

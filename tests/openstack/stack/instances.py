@@ -5,6 +5,7 @@ That takes seconds to load, so the process stays for as long as it is needed.
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Sequence
@@ -51,9 +52,16 @@ class Instances:
             self._process.kill()
 
     def create(
-        self, instance_id: str, project_id: str, name: str, ports: Sequence[Item] = (), cidr: str = ""
+        self,
+        instance_id: str,
+        project_id: str,
+        name: str,
+        ports: Sequence[Item] = (),
+        cidr: str = "",
+        user_data: bytes | None = None,
     ) -> None:
-        """ports: Neutron's, with a fixed IP of the subnet cidr each."""
+        """ports: Neutron's, with a fixed IP of the subnet cidr each; user_data: by default a script that names the
+        instance."""
         interfaces = [
             {
                 "id": port["id"],
@@ -64,7 +72,15 @@ class Instances:
             }
             for port in ports
         ]
-        instance = {"id": instance_id, "project_id": project_id, "name": name, "ports": interfaces}
+        if user_data is None:
+            user_data = f"#!/bin/sh\necho {instance_id}\n".encode()
+        instance = {
+            "id": instance_id,
+            "project_id": project_id,
+            "name": name,
+            "user_data": base64.b64encode(user_data).decode(),
+            "ports": interfaces,
+        }
         self._order("create", instance)
 
     def delete(self, instance_id: str) -> None:

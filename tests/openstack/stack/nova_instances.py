@@ -2,11 +2,10 @@
 service had started them.
 
 Usage: nova_instances.py NOVA.CONF LOG. Each line of standard input is an order in JSON, each line of standard output
-its result. {"create": {"id", "project_id", "name", "ports": [{"id", "mac_address", "network_id", "cidr", "address"}]}}
-and {"delete": {"id"}} give {}; a failure gives {"error": "…"}.
+its result. {"create": {"id", "project_id", "name", "user_data", "ports": [{"id", "mac_address", "network_id", "cidr",
+"address"}]}}, user_data in base64, and {"delete": {"id"}} give {}; a failure gives {"error": "…"}.
 """
 
-import base64
 import contextlib
 import json
 import os
@@ -48,7 +47,7 @@ class Writer:
                 vcpus=1,
                 root_gb=1,
                 ephemeral_gb=0,
-                user_data=base64.b64encode(f"#!/bin/sh\necho {wanted['id']}\n".encode()).decode(),
+                user_data=wanted["user_data"],
                 metadata={"project": project_id},
                 system_metadata={"image_base_image_ref": ""},
                 flavor=flavor(cell),

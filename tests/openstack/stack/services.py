@@ -10,9 +10,9 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .files import rabbitmq_environment
 from .layout import ADDRESS, Layout
 from .processes import Process, ProcessError
+from .rabbitmq import rabbitmq_environment
 
 READY_TIMEOUT = 90.0
 """Seconds; a few are enough on an idle machine."""
