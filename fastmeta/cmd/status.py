@@ -15,7 +15,8 @@ DEFAULT_FOLDER = "/run/fastmeta"
 _DESCRIPTION = """\
 Asks the agent that runs on this node, and shows every network and router that it serves: by which way its guests come
 in, in which namespace, how many listeners are open, connections now, requests so far, addresses of which it is known
-whose they are (or that they are nobody's), answers with a status of 500 and above, and what was wrong last. Run it as root, or as the user that the agent runs as.
+whose they are (or that they are nobody's), answers with a status of 500 and above, and what was wrong last. Run it as
+root, or as the user that the agent runs as.
 
 Exit status: 0, or 1 when no agent answers.
 """

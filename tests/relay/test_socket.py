@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from fastmeta.control import client as control_client
 from tests.service.agents import Agent, until
 from tests.service.upstream import WAIT
 
@@ -379,3 +381,24 @@ def test_a_change_of_its_options_needs_a_restart(known: Scene) -> None:
     assert "metadata_proxy_socket, metadata_proxy_socket_mode" in line
     assert is_served(known)
     assert os.listdir(known.folder) == ["metadata_proxy"]
+
+
+def test_status_with_many_networks(known: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """What proxies have named is seen, each with its figures; also 5,000 of them, without keeping anybody waiting."""
+    agent = known.agent(loops=2)
+    for n in range(5000):
+        assert ask(known, NETWORK, f"00000000-0000-4000-8000-{n:012x}", "10.0.0.5", "/many")[0] == 404
+    assert ask(known, NETWORK, BLUE, "10.0.0.5", "/one")[0] == 200
+    folder = str(agent.options["control_dir"])
+    taken = []
+    for _ in range(5):
+        begin = time.monotonic()
+        found = control_client.ask(folder, {"command": "status"})
+        taken.append(time.monotonic() - begin)
+    assert found["metadata_proxy_socket"] == known.path
+    scopes = {scope["id"]: scope for scope in found["scopes"]}
+    assert len(scopes) == 5001
+    assert (scopes[BLUE]["way"], scopes[BLUE]["requests"], scopes[BLUE]["namespace"]) == ("relay", 1, None)
+    with capsys.disabled():
+        print(f"\nstatus of 5,001 networks after {min(taken):.2f} to {max(taken):.2f} s")
+    assert min(taken) < 5
