@@ -154,6 +154,7 @@ metadata_proxy_shared_secret = {job.SECRET}
 [fastmeta]
 lookup = static
 ports_file = {ports_file}
+control_dir =
 listen = network:{job.NETWORK_ID}@127.0.0.1:{port}
 identity_ttl = {identity_ttl}
 max_connections_per_address = 4096

@@ -215,6 +215,7 @@ class Demo:
             "[fastmeta]",
             "lookup = static",
             f"ports_file = {ports_file}",
+            f"control_dir = {self.folder / 'control'}",
             *(f"listen = {entry}" for entry in listen),
             "access_log = true",
         ]

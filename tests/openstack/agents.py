@@ -65,6 +65,7 @@ class Agent:
         ]
         fastmeta = [
             "[fastmeta]",
+            f"control_dir = {self.folder / 'control'}",
             f"lookup = {source}",
             f"identity_ttl = {IDENTITY_TTL:g}",
             f"identity_ttl_with_events = {IDENTITY_TTL_WITH_EVENTS:g}",
