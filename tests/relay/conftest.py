@@ -8,6 +8,7 @@ from fastmeta.lab.topology import Lab
 from tests.service import conftest as service
 
 from .places import RelayCloud, Scene
+from .users import BLUE
 
 lab = service.lab
 private_folder = service.private_folder
@@ -20,3 +21,10 @@ def scene(lab: Lab) -> Iterator[Scene]:
     with Scene(RelayCloud(lab)) as made:
         yield made
         made.check()
+
+
+@pytest.fixture
+def known(scene: Scene) -> Scene:
+    """With a guest whom the source knows."""
+    scene.add_known(BLUE, "10.0.0.5")
+    return scene

@@ -163,7 +163,7 @@ def test_content_is_passed_byte_for_byte(served: Served, content: bytes, headers
     assert answer.values("content-type") == [headers[0].partition(": ")[2]]
 
 
-@pytest.mark.parametrize("status", [201, 302, 404, 409, 429, 500, 503])
+@pytest.mark.parametrize("status", [201, 302, 400, 403, 404, 409, 429, 500, 502, 503, 504])
 def test_any_status_of_nova_is_passed(served: Served, status: int) -> None:
     """Neutron's agent drops the connection for some of them, and the guest gets 502."""
     guest = served.guests["green-5"]

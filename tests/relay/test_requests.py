@@ -112,10 +112,24 @@ def test_pipelined(served: Served) -> None:
                 assert wire.answer().body == own.replace(b"@", f"/pipelined/{turn}".encode())
 
 
-def test_an_ipv4_address_may_be_written_as_ipv6(served: Served) -> None:
-    """So does haproxy where it listens on [::]."""
-    answer = ask(served.scene, NETWORK, BLUE, "::ffff:10.0.0.5", "/mapped")
-    assert answer == (200, served.blue.mark("/mapped"))
+@pytest.mark.parametrize("known", [True, False], ids=["somebody", "nobody"])
+@pytest.mark.parametrize("kind", ["ipv4", "mapped", "link-local"])
+@pytest.mark.parametrize("where", ["network", "router"])
+def test_each_kind_of_address(served: Served, where: str, kind: str, known: bool) -> None:
+    """IPv4, IPv4 that is written as IPv6 (so does haproxy where it listens on [::]), and what has a MAC in it."""
+    scopes = {"network": (NETWORK, BLUE, served.blue), "router": (ROUTER, ROUTED, served.red)}
+    header, identifier, owner = scopes[where]
+    last = "05" if known else "99"
+    v4 = f"10.0.0.{int(last)}"
+    link = link_local(f"fa:16:3e:00:00:{last}")
+    target = f"/kinds/{where}/{kind}/{last}"
+    sent = {"ipv4": v4, "mapped": f"::ffff:{v4}", "link-local": link}[kind]
+    status, body = ask(served.scene, header, identifier, sent, target)
+    if known:
+        assert (status, body) == (200, owner.mark(target, link if kind == "link-local" else v4))
+    else:
+        assert status == 404
+        assert served.upstream.asked(target) == []
 
 
 @pytest.mark.parametrize(

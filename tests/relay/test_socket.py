@@ -1,116 +1,30 @@
-"""The socket itself: who may open it, whose place it takes, and that an ordinary user is enough."""
+"""The socket itself: who may open it, and that an ordinary user is enough."""
 
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
-import uuid
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fastmeta.control import client as control_client
-from tests.service.agents import Agent, until
+from tests.service.agents import until
 from tests.service.upstream import WAIT
 
 from .places import NETWORK, Scene, ask
-
-BLUE = str(uuid.uuid4())
-NOBODY = pwd.getpwnam("nobody")
-SOMEBODY = 64_321
-"""A number that no user of this machine has: an ordinary user all the same."""
-STRANGER = 64_322
-
-NO_RIGHTS = ["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
-
-
-class OrdinaryAgent(Agent):
-    """Runs as an ordinary user, without any capability."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        as_user = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", *NO_RIGHTS, "--pdeathsig", "KILL"]
-        super().__init__(*arguments, prefix=as_user, **options)
-        for path in (self.folder, *self.folder.iterdir()):
-            os.chown(path, SOMEBODY, SOMEBODY)
-
-    def __enter__(self) -> OrdinaryAgent:
-        # It must be able to write to the socket of sd_notify.
-        before = os.umask(0)
-        try:
-            super().__enter__()
-        finally:
-            os.umask(before)
-        return self
-
-
-def connect_as(user: int, path: str, *, group: int | None = None) -> str:
-    """What somebody gets who connects as this user and group, and asks: the first line, or why there is none."""
-    lines = f"GET /as HTTP/1.1\\r\\nHost: x\\r\\n{NETWORK}: {BLUE}\\r\\nX-Forwarded-For: 10.0.0.5\\r\\n\\r\\n"
-    script = f"""
-import socket
-connection = socket.socket(socket.AF_UNIX)
-connection.settimeout({WAIT})
-try:
-    connection.connect({path!r})
-    connection.sendall(b"{lines}")
-    print(connection.recv(9000).partition(b"\\r\\n")[0].decode())
-except OSError as error:
-    print(type(error).__name__)
-"""
-    command = ["setpriv", f"--reuid={user}", f"--regid={user if group is None else group}", *NO_RIGHTS]
-    return subprocess.run(
-        [*command, "/usr/bin/python3", "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=WAIT * 2,
-    ).stdout.strip()
+from .users import BLUE, NOBODY, SOMEBODY, STRANGER, OrdinaryAgent, connect_as, is_served
 
 
 def mode_of(path: str) -> int:
     return stat.S_IMODE(os.lstat(path).st_mode)
-
-
-def fails(scene: Scene, *lines: str) -> str:
-    """What an agent that cannot start says."""
-    config = scene.folder / f"fails-{uuid.uuid4()}.conf"
-    ports = scene.folder / "ports.json"
-    ports.write_text('{"ports": []}')
-    config.write_text("\n".join(["[DEFAULT]", *lines, "[fastmeta]", f"ports_file = {ports}", ""]))
-    config.chmod(0o600)
-    ports.chmod(0o600)
-    done = subprocess.run(
-        [sys.executable, "-m", "fastmeta", "agent", "--config-file", str(config)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=WAIT * 2,
-    )
-    assert done.returncode == 1, done
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
-@pytest.fixture
-def known(scene: Scene) -> Scene:
-    scene.add_known(BLUE, "10.0.0.5")
-    return scene
-
-
-def is_served(scene: Scene) -> bool:
-    return ask(scene, NETWORK, BLUE, "10.0.0.5", "/served")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -210,106 +124,6 @@ def test_haproxy_as_nobody(known: Scene) -> None:
     known.agent(default=["metadata_proxy_user = nobody", "metadata_proxy_group = nogroup"])
     known.proxies(user="nobody", group="nogroup")
     assert known.cloud.guests["blue-5"].is_served()
-
-
-def test_a_socket_that_nobody_listens_on_is_replaced(known: Scene) -> None:
-    with closing(socket.socket(socket.AF_UNIX)) as dead:
-        dead.bind(known.path)
-    assert stat.S_ISSOCK(os.lstat(known.path).st_mode)
-    known.agent()
-    assert is_served(known)
-    assert sorted(os.listdir(known.folder)) == ["metadata_proxy"]
-
-
-def test_after_a_kill(known: Scene) -> None:
-    """The socket is left behind, and nobody is in the way of the next one."""
-    first = known.agent()
-    os.kill(first.pid, signal.SIGKILL)
-    assert first.exit_status() == -signal.SIGKILL
-    assert os.path.lexists(known.path)
-    known.agent()
-    assert is_served(known)
-
-
-@pytest.fixture
-def other(scene: Scene) -> Iterator[subprocess.Popen[bytes]]:
-    """Another agent, which listens there already."""
-    script = f"""
-import socket
-listening = socket.socket(socket.AF_UNIX)
-listening.bind({scene.path!r})
-listening.listen(1)
-print("ready", flush=True)
-connections = []
-while True:
-    connections.append(listening.accept())
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        yield process
-        process.kill()
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_live_socket_stays(scene: Scene, other: subprocess.Popen[bytes], frozen: bool) -> None:
-    """Whoever listens is named; also when it does not accept just now."""
-    if frozen:
-        os.kill(other.pid, signal.SIGSTOP)
-    before = os.lstat(scene.path)
-    with closing(socket.socket(socket.AF_UNIX)) as first, closing(socket.socket(socket.AF_UNIX)) as second:
-        for waiting in (first, second) if frozen else ():
-            waiting.connect(scene.path)
-        said = fails(scene, f"metadata_proxy_socket = {scene.path}")
-    assert f"metadata_proxy_socket = {scene.path}: somebody listens there already" in said
-    assert "does neutron-metadata-agent still run?" in said
-    if not frozen:
-        assert f"process {other.pid} (" in said
-    after = os.lstat(scene.path)
-    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
-    assert other.poll() is None
-
-
-def test_two_agents(known: Scene) -> None:
-    agent = known.agent()
-    assert f"process {agent.pid} (" in fails(known, f"metadata_proxy_socket = {known.path}")
-    assert is_served(known)
-
-
-def test_only_our_own_is_taken_away(known: Scene) -> None:
-    """Another agent took our place by force: its socket stays when we end."""
-    agent = known.agent()
-    os.unlink(known.path)
-    with closing(socket.socket(socket.AF_UNIX)) as taken:
-        taken.bind(known.path)
-        inode = os.lstat(known.path).st_ino
-        agent.terminate()
-        assert agent.exit_status() == 0
-        assert os.lstat(known.path).st_ino == inode
-
-
-def test_what_is_no_socket_stays(scene: Scene) -> None:
-    Path(scene.path).write_text("precious")
-    assert "and no socket; move it away" in fails(scene, f"metadata_proxy_socket = {scene.path}")
-    assert Path(scene.path).read_text() == "precious"
-
-
-@pytest.mark.parametrize(
-    ("lines", "text"),
-    [
-        (["metadata_proxy_socket = @/absent/metadata_proxy"], "there is no folder @/absent; make it"),
-        (["state_path = @/absent"], "metadata_proxy_socket = @/absent/metadata_proxy: there is no folder"),
-        (["metadata_proxy_socket = metadata_proxy"], "must be an absolute path"),
-        (["metadata_proxy_socket = @/" + "x" * 108], "path too long"),
-        (["metadata_proxy_socket ="], "there is nothing to serve"),
-        (["metadata_proxy_user = no-such"], "metadata_proxy_user = 'no-such': there is no such user"),
-        (["metadata_proxy_group = no-such"], "metadata_proxy_group = 'no-such': there is no such group"),
-        (["metadata_proxy_socket_mode = 0660"], "metadata_proxy_socket_mode"),
-    ],
-)
-def test_what_is_wrong_is_said(scene: Scene, lines: Sequence[str], text: str) -> None:
-    folder = str(scene.folder)
-    assert text.replace("@", folder) in fails(scene, *(line.replace("@", folder) for line in lines))
 
 
 def test_with_listeners_it_is_on_only_when_asked_for(scene: Scene) -> None:
