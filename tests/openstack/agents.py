@@ -41,11 +41,13 @@ class Agent:
         nova_port: int = 0,
         secret: str = "",
         metadata_socket: Path | None = None,
+        more: Sequence[str] = (),
     ) -> None:
         """source: rest or rpc; host: as it reports itself; transport_url: the stack's own when it is empty
         and needed; report_interval: seconds, by default so many that an outage of some is no reason for Neutron to take
         us for dead, and to send no events for a minute; nova_port, secret: of what stands in Nova's place, if not
-        the stack's own; metadata_socket: the path of the socket for haproxies (metadata_proxy_socket)."""
+        the stack's own; metadata_socket: the path of the socket for haproxies (metadata_proxy_socket); more: lines
+        of metadata_agent.ini."""
         self.source = source
         self.host = host
         self._secrets = layout.secrets
@@ -60,6 +62,7 @@ class Agent:
             f"nova_metadata_port = {nova_port or layout.tcp_ports.nova}",
             f"metadata_proxy_shared_secret = {secret or layout.secrets.metadata}",
             *([f"metadata_proxy_socket = {metadata_socket}"] if metadata_socket else []),
+            *more,
             "[agent]",
             f"report_interval = {report_interval}",
         ]

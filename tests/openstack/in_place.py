@@ -28,19 +28,29 @@ class InPlace:
         self.scene = setting.scene
         self.cloud = setting.cloud
         self.nova = setting.stack.services.nova
-        layout = setting.stack.layout
         folder = tempfile.TemporaryDirectory(prefix="fmr-", dir="/tmp")
         self._folder = Path(setting.exits.enter_context(folder))
+        self._folder.chmod(0o711)
         self._socket = self._folder / "metadata_proxy"
-        self._haproxies = setting.exits.enter_context(Haproxies(layout, self._folder, self._socket))
 
     def start_haproxies(self) -> None:
         """One for each network and router that the scene has."""
-        for network_id, port in self.scene.networks.items():
-            until_usable(port.namespace, port.interface, METADATA_ADDRESS_V6)
-            self._haproxies.network(network_id, port.namespace, interface=port.interface)
+        haproxies = self.setting.exits.enter_context(self.haproxies())
+        for network_id in self.scene.networks:
+            self.start_haproxy(haproxies, network_id)
         for router_id, namespace in self.scene.routers.items():
-            self._haproxies.router(router_id, namespace)
+            haproxies.router(router_id, namespace)
+
+    def haproxies(self, **options: Any) -> Haproxies:
+        """None of them started yet; options: of Haproxies."""
+        folder = Path(tempfile.mkdtemp(prefix="proxies-", dir=self._folder))
+        return Haproxies(self.setting.stack.layout, folder, self._socket, **options)
+
+    def start_haproxy(self, haproxies: Haproxies, network_id: str) -> None:
+        """For a network of the scene, for both families."""
+        port = self.scene.networks[network_id]
+        until_usable(port.namespace, port.interface, METADATA_ADDRESS_V6)
+        haproxies.network(network_id, port.namespace, interface=port.interface)
 
     @contextmanager
     def agent(self, source: str, **options: Any) -> Iterator[Agent]:

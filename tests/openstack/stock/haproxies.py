@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,9 +28,17 @@ class Haproxies:
     """From entering to leaving. All of them hand requests over on one socket."""
 
     def __init__(
-        self, layout: Layout, folder: Path, metadata_socket: Path, *, user: str = "", group: str = ""
+        self,
+        layout: Layout,
+        folder: Path,
+        metadata_socket: Path,
+        *,
+        user: str = "",
+        group: str = "",
+        limits: Mapping[str, object] | None = None,
     ) -> None:
-        """folder: their own, which user can enter; user, group: metadata_proxy_user and metadata_proxy_group."""
+        """folder: their own, which user can enter; user, group: metadata_proxy_user and metadata_proxy_group; limits:
+        options of metadata_rate_limiting."""
         self._python = layout.program("python")
         self._folder = folder
         self._running: dict[str, str] = {}
@@ -41,7 +50,12 @@ class Haproxies:
             "metadata_proxy_user": user,
             "metadata_proxy_group": group,
         }
-        lines = ["[DEFAULT]", *(f"{name} = {value}" for name, value in options.items()), ""]
+        lines = ["[DEFAULT]", *(f"{name} = {value}" for name, value in options.items())]
+        lines += [
+            "[metadata_rate_limiting]",
+            *(f"{name} = {value}" for name, value in (limits or {}).items()),
+            "",
+        ]
         self._config = write_private(folder / "proxies.conf", "\n".join(lines))
 
     def __enter__(self) -> Haproxies:
