@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-CORE_SOURCES := setup.py fastmeta/_core.pyx $(wildcard fastmeta/core/*.pxi)
+CORE_SOURCES := setup.py fastmeta/_core.pyx $(wildcard fastmeta/core/*.pxi fastmeta/stand_in/c/*)
 
 .PHONY: demo test mutations test-openstack stack-start stack-stop stack-status lint references bench sanitize fuzz setup clean
 
@@ -63,4 +63,4 @@ fuzz: setup
 	$(PYTHON) -m fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fastmeta/_core.c fastmeta/_core*.so bench/bin
+	rm -rf $(VENV) build dist *.egg-info fastmeta/_core.c fastmeta/_core*.so fastmeta/stand_in/bin bench/bin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tarfile
 import zipfile
@@ -11,15 +12,17 @@ import pytest
 
 from tests.build.conftest import run
 
+PROGRAMS = ("haproxy", "fastmeta-holder")
+
 pytestmark = pytest.mark.timeout(600)
 
 
 def sources(source: Path) -> set[str]:
-    wanted = {".py", ".pyx", ".pxi", ".pxd", ".pyi", ".typed"}
+    wanted = {".py", ".pyx", ".pxi", ".pxd", ".pyi", ".typed", ".h"}
     return {
         str(path.relative_to(source))
         for path in (source / "fastmeta").rglob("*")
-        if path.suffix in wanted or path.name == "py.typed"
+        if path.suffix in wanted or path.name == "py.typed" or path.parent.name == "c"
     }
 
 
@@ -32,14 +35,18 @@ def test_sdist(sdist: Path, source: Path) -> None:
         "fastmeta/core/http.pxi",
         "fastmeta/_core.pyi",
         "fastmeta/py.typed",
+        "fastmeta/stand_in/c/main.c",
+        "fastmeta/stand_in/c/stand_in.h",
     } <= names
     assert {"pyproject.toml", "setup.py", "README.md", "LICENSE"} <= names
     # Generated and compiled files: a build must make its own.
     assert not {
         name
         for name in names
-        if name.startswith("fastmeta/") and name.endswith((".c", ".so", ".html", ".pyc"))
+        if name.startswith(("fastmeta/_core", "fastmeta/stand_in/bin"))
+        and not name.endswith((".pyx", ".pyi"))
     }
+    assert not {name for name in names if name.endswith((".so", ".html", ".pyc"))}
 
 
 def test_wheel(wheel: Path, source: Path) -> None:
@@ -51,7 +58,9 @@ def test_wheel(wheel: Path, source: Path) -> None:
     compiled = {name for name in inside if name.endswith(".so")}
     assert len(compiled) == 1
     python = {name for name in sources(source) if name.endswith((".py", ".pyi", "py.typed"))}
-    assert inside - compiled == python
+    programs = {f"fastmeta/stand_in/bin/{name}" for name in PROGRAMS}
+    assert inside - compiled - programs == python
+    assert programs <= inside
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -71,3 +80,7 @@ def test_the_wheel_works(wheel: Path, tmp_path: Path) -> None:
     assert said[0].startswith(str(environment))
     assert said[1:] == ["b613679a", "27"]
     assert (environment / "bin" / "fastmeta").exists()
+    folder = Path(run(environment / "bin" / "fastmeta-haproxy", "--where", cwd=tmp_path).strip())
+    assert folder.is_relative_to(environment)
+    for name in PROGRAMS:
+        assert os.access(folder / name, os.X_OK)
