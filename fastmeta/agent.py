@@ -33,6 +33,7 @@ from fastmeta.relay import Relay
 from fastmeta.reload import Reloader, lookup_times
 from fastmeta.reports import Reporter
 from fastmeta.scopes import Scopes
+from fastmeta.stand_in.service import StandIns
 from fastmeta.status.errors import LastErrors
 from fastmeta.status.snapshot import Snapshots
 from fastmeta.upstreams.servers import Upstreams
@@ -44,6 +45,9 @@ FEW_CONNECTIONS = 1000
 
 _PARTS = {"max_connections_per_scope": 4, "max_connections_per_address": 32}
 """One part in so many of the connections, where descriptors do not allow as many as the options do."""
+
+DESCRIPTORS_OF_STAND_INS = 4096
+"""Up to four each: two listeners, the holder's connection, and links. How many there will be, nobody knows."""
 
 JOIN_GRACE = 5.0
 """Seconds beyond drain_timeout after which a core that does not end is given up."""
@@ -85,11 +89,14 @@ class Agent:
         reporter = Reporter(self._configuration.conf, reports_itself=settings.lookup == "rpc")
         scopes = Scopes()
         listeners = Listeners(core, scopes, settings.listen, settings.netns_dir, folders)
+        stand_ins = StandIns(core, scopes, listeners.new_number, folders)
         resolver = Resolver(
             core,
             source,
             **lookup_times(settings),
-            link_mac=listeners.link_mac,
+            link_mac=lambda number, index: (
+                listeners.link_mac(number, index) or stand_ins.link_mac(number, index)
+            ),
             on_health=lambda _: self._tell_status(listeners, relay, resolver),
         )
         errors = LastErrors()
@@ -99,8 +106,8 @@ class Agent:
             scopes=ChainMap(relay.scopes, cast("dict[int, Scope | str]", scopes.by_number)),
             upstreams=upstreams,
             on_miss=resolver.miss,
-            on_listener_closed=listeners.closed,
-            place=lambda number: relay.place(number) or listeners.place(number),
+            on_listener_closed=lambda number: listeners.closed(number) or stand_ins.closed(number),
+            place=lambda number: relay.place(number) or listeners.place(number) or stand_ins.place(number),
             on_handed=relay.handed,
             on_scope_removed=functools.partial(_relay_scope_removed, relay, errors),
             on_error=errors.note,
@@ -109,7 +116,7 @@ class Agent:
         snapshots = Snapshots(
             core=core,
             scopes=scopes.by_number,
-            listeners=listeners,
+            listeners=(listeners, stand_ins),
             relay=relay,
             resolver=resolver,
             upstreams=upstreams,
@@ -133,9 +140,12 @@ class Agent:
             upstreams.take(prepared)
             await source.start(resolver.changed, resolver.announcing)
             reporter.start()
-            listeners.start(resolver.links_changed, functools.partial(self._reachable, resolver))
+            reachable = functools.partial(self._reachable, resolver)
+            listeners.start(resolver.links_changed, reachable)
             if settings.relay is not None:
                 relay.start(settings.relay)
+            if settings.stand_in:
+                stand_ins.start(settings.control_dir, settings.netns_dir, resolver.links_changed, reachable)
             self._start_control(control)
             self._tell_ready(listeners, relay, resolver)
             if self._reload_wanted:
@@ -145,6 +155,7 @@ class Agent:
             notify("STOPPING=1")
             listeners.stop()
             relay.stop()
+            stand_ins.stop()
             await control.stop()
             drain_timeout = self._configuration.settings.drain_timeout
             core.stop(int(drain_timeout * 1000) if self._stopping.is_set() else 0)
@@ -316,9 +327,10 @@ def _core_settings(settings: Settings) -> dict[str, int]:
     followed = {spec.namespace for spec in settings.listen if spec.address.version == 6}
     loops = settings.loops
     relay = 1 + loops * _core.RELAY_OVER if settings.relay is not None else 0
+    stand_ins = DESCRIPTORS_OF_STAND_INS if settings.stand_in else 0
     allowed = connections_allowed(
         descriptors,
-        len(settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP + relay,
+        len(settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP + relay + stand_ins,
         # Each upstream counts once: how many addresses a name has is not known yet, and may change.
         max(core["max_upstream_connections"], loops) * len(settings.upstreams),
     )

@@ -57,3 +57,7 @@ class CoreError(FastmetaError):
 
 class ControlError(FastmetaError):
     """No agent answers on the control socket, or it cannot do what was asked."""
+
+
+class StandInError(FastmetaError):
+    """What a stand-in or holder has handed over cannot be taken."""

@@ -176,6 +176,11 @@ class Listeners:
             self._cancel(slot)
         self._links.stop()
 
+    def new_number(self) -> int:
+        """For a listener. None is used twice, so that what is said of one that is being closed cannot be mistaken."""
+        number, self._next_number = self._next_number, self._next_number + 1
+        return number
+
     def link_mac(self, number: int, index: int) -> str | None:
         """The MAC of the interface that has this index now, in the namespace of the scope of this number;
         None when that cannot be told. If links have changed, on_links_changed is called first."""
@@ -310,9 +315,7 @@ class Listeners:
 
     def _opened(self, slot: _Slot, fd: int) -> None:
         slot.index = bound_interface(fd) if slot.spec.interface else 0
-        # A number is never used twice, so that what is said of a listener that is being closed cannot be
-        # mistaken.
-        number, self._next_number = self._next_number, self._next_number + 1
+        number = self.new_number()
         self._table.add_listener(number, slot.scope_number, fd)
         slot.number = number
         self._places[number] = slot

@@ -39,14 +39,16 @@ class UnixSocket:
                 os.unlink(self.path)
 
 
-def open_unix_socket(path: str, mode: int, *, name: str, rival: str) -> UnixSocket:
+def open_unix_socket(
+    path: str, mode: int, *, name: str, rival: str, kind: int = socket.SOCK_STREAM
+) -> UnixSocket:
     """In a folder that is there. name: of what the path is, for errors; rival: what to say to who finds that somebody
     listens there already. Raises ListenError, which says who."""
     named = f"{name} = {path}"
-    _check_nobody_listens(path, named, rival)
+    _check_nobody_listens(path, named, rival, kind)
     made = f"{path}.{os.getpid()}"
     with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX, kind))
         listening.setblocking(False)
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -75,7 +77,7 @@ def peer_of(connection: socket.socket) -> tuple[int, int]:
     return process, user
 
 
-def _check_nobody_listens(path: str, named: str, rival: str) -> None:
+def _check_nobody_listens(path: str, named: str, rival: str, kind: int) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise ListenError(f"{named}: that is there, and no socket; move it away")
@@ -83,7 +85,7 @@ def _check_nobody_listens(path: str, named: str, rival: str) -> None:
         return
     except OSError as error:
         raise ListenError(f"{named}: {error.strerror}") from error
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)

@@ -136,8 +136,22 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "control_dir",
         default="/run/fastmeta",
         metavar="DIR",
-        help="The folder of the socket by which fastmeta status finds the running agent. It is made when it is missing "
-        "(mode 0700), and must belong to the user that fastmeta runs as. An empty value says that there is to be none.",
+        help="The folder of the sockets by which fastmeta status and haproxy's stand-in find the running agent. It is "
+        "made when it is missing (mode 0700), and must belong to the user that fastmeta runs as. An empty value says "
+        "that there are to be none.",
+    ),
+    cfg.BoolOpt(
+        "stand_in",
+        default=False,
+        help="Take the sockets that fastmeta-haproxy hands over, which Neutron's L3, DHCP and OVN agents start in "
+        "haproxy's place, and serve the networks and routers that it names. Needs control_dir, which must stay when "
+        "fastmeta ends (systemd: RuntimeDirectoryPreserve=yes), and CAP_NET_ADMIN.",
+    ),
+    cfg.BoolOpt(
+        "relay",
+        default=True,
+        help="Whether metadata_proxy_socket may be opened at all. false: not, whatever the files of Neutron's agents "
+        "say of it, as beside OVN's agents, which listen there themselves.",
     ),
     cfg.Opt(
         "identity_ttl",

@@ -15,7 +15,7 @@ from fastmeta.conf.neutron import KEYSTONE_OPTS, NEUTRON_GROUP
 from fastmeta.conf.relay import RELAY_OPTS
 from fastmeta.conf.settings import Settings, read
 
-FIXED = ("listen", "lookup", "ports_file", "netns_dir", "control_dir", "loops")
+FIXED = ("listen", "lookup", "ports_file", "netns_dir", "control_dir", "stand_in", "loops")
 """Options of [fastmeta], and fields of Settings, that hold until the process ends."""
 RELAY = "relay"
 """Likewise this field, made of the options of the agent's unix socket."""
@@ -37,7 +37,7 @@ _SOURCE = frozenset(shown(NEUTRON_GROUP, option.name) for option in KEYSTONE_OPT
 _BUS = frozenset(option.name for option in BUS_OPTS) | {
     shown(AGENT_GROUP, option.name) for option in AGENT_OPTS
 }
-_RELAY = frozenset(option.name for option in RELAY_OPTS)
+_RELAY = frozenset(option.name for option in RELAY_OPTS) | {shown("fastmeta", RELAY)}
 FREE = frozenset(OURS) - {shown("fastmeta", name) for name in FIXED} - _SOURCE - _BUS - _RELAY | {"debug"}
 """The options that can change while the process runs. All others of [DEFAULT] are oslo.log's."""
 

@@ -83,6 +83,7 @@ class Settings:
     ports_file: str
     netns_dir: str
     control_dir: str
+    stand_in: bool
     identity_ttl: float
     identity_ttl_with_events: float
     negative_ttl: float
@@ -101,7 +102,8 @@ class Settings:
         _check_files(conf)
         reader = _Reader(conf)
         relay = _relay(conf, reader)
-        listen = _listen(reader.own("listen"), needed=relay is None)
+        stand_in = reader.own("stand_in")
+        listen = _listen(reader.own("listen"), needed=relay is None and not stand_in)
         upstreams = _upstreams(reader)
         secret = reader.default("metadata_proxy_shared_secret").encode()
         next_secret = reader.own("next_shared_secret").encode()
@@ -116,6 +118,8 @@ class Settings:
         for name, path in (("netns_dir", netns_dir), ("control_dir", control_dir or "/")):
             if not path.startswith("/"):
                 raise ConfigError(f"[fastmeta] {name} = {path!r}: must be an absolute path")
+        if stand_in and not control_dir:
+            raise ConfigError("[fastmeta] stand_in = true: needs control_dir, where stand-ins find fastmeta")
         core = {f"{name}_ms": round(reader.own(name) * 1000) for name in _CORE_TIMES}
         core |= {setting: reader.own(option) for setting, option in _CORE_NUMBERS.items()}
         core |= _rate_limits(reader)
@@ -131,6 +135,7 @@ class Settings:
             ports_file=reader.own("ports_file") or "",
             netns_dir=netns_dir,
             control_dir=control_dir,
+            stand_in=stand_in,
             identity_ttl=reader.own("identity_ttl"),
             identity_ttl_with_events=reader.own("identity_ttl_with_events"),
             negative_ttl=reader.own("negative_ttl"),
@@ -292,7 +297,8 @@ def _tls(reader: _Reader) -> TlsOptions:
 def _relay(conf: cfg.ConfigOpts, reader: _Reader) -> RelaySpec | None:
     """The agent's unix socket: when it is asked for, or nothing else is, as in the files of Neutron's agent."""
     path = reader.default("metadata_proxy_socket")
-    if not path or (reader.own("listen") and not is_given(conf, "metadata_proxy_socket")):
+    others = reader.own("listen") or reader.own("stand_in")
+    if not path or not reader.own("relay") or (others and not is_given(conf, "metadata_proxy_socket")):
         return None
     return relay_spec(
         path, *(reader.default(f"metadata_proxy_{name}") for name in ("socket_mode", "user", "group"))
@@ -303,7 +309,8 @@ def _listen(texts: Sequence[str], *, needed: bool) -> tuple[ListenSpec, ...]:
     """All listeners, each place once."""
     if not texts and needed:
         raise ConfigError(
-            "[fastmeta] listen is not set, and metadata_proxy_socket is empty: there is nothing to serve; "
+            "[fastmeta] listen and stand_in are not set, and metadata_proxy_socket is empty (or relay is false): "
+            "there is nothing to serve; "
             f"{_LISTEN_FORM}"
         )
     places: dict[tuple[str | None, str], ListenSpec] = {}

@@ -52,7 +52,7 @@ class ControlServer:
 
     def start(self) -> None:
         """Makes the folder if it is missing, and listens. Raises ListenError, which says what to do."""
-        _make_folder(self._folder)
+        make_folder(self._folder)
         self._socket = open_unix_socket(
             os.path.join(self._folder, SOCKET),
             0o600,
@@ -171,8 +171,9 @@ def _close(descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
-def _make_folder(folder: str) -> None:
-    """Raises ListenError when it is not there and cannot be made, or others could put something into it."""
+def make_folder(folder: str) -> None:
+    """The control folder, or one in it. Raises ListenError when it is not there and cannot be made, or others could put
+    something into it."""
     with contextlib.suppress(FileExistsError):
         try:
             os.mkdir(folder, 0o700)

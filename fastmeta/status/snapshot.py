@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from fastmeta import __version__
@@ -27,7 +27,7 @@ class Counted(Protocol):
 
 
 class Listening(Protocol):
-    """The listeners."""
+    """Listeners, of the configuration or otherwise."""
 
     def states(self) -> list[ListenerState]: ...
 
@@ -62,7 +62,7 @@ class Snapshots:
         *,
         core: Counted,
         scopes: Mapping[int, Scope],
-        listeners: Listening,
+        listeners: Sequence[Listening],
         relay: Relays,
         resolver: Health,
         upstreams: Servers,
@@ -89,8 +89,9 @@ class Snapshots:
         """The agent as it is now; docs/status.md has the shape. Guests whose addresses are not known yet do not wait
         for it: the event loop goes on after some scopes."""
         of_scope: dict[int, list[ListenerState]] = {number: [] for number in self._scopes}
-        for state in self._listeners.states():
-            of_scope.setdefault(state.scope, []).append(state)
+        for listeners in self._listeners:
+            for state in listeners.states():
+                of_scope.setdefault(state.scope, []).append(state)
         named = {number: scope for number, scope in self._relay.scopes.items() if isinstance(scope, Scope)}
         scopes = []
         for at, number in enumerate([*self._scopes, *named], 1):

@@ -268,8 +268,26 @@ def test_whatever_an_option_takes_the_core_takes(tmp_path: Path) -> None:
 
 
 def test_nothing_to_listen_on(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="listen is not set, and metadata_proxy_socket is empty"):
+    with pytest.raises(
+        ConfigError, match="listen and stand_in are not set, and metadata_proxy_socket is empty"
+    ):
         settings_of(tmp_path, default="metadata_proxy_socket =", listen="")
+
+
+def test_stand_ins_are_enough(tmp_path: Path) -> None:
+    """Without listen; the agent's unix socket is there only when it is asked for, and never with relay = false."""
+    path = "metadata_proxy_socket = /run/m"
+    settings = settings_of(tmp_path, "stand_in = true\n", listen="")
+    assert settings.stand_in
+    assert (settings.listen, settings.relay, settings.control_dir) == ((), None, "/run/fastmeta")
+    assert settings_of(tmp_path, "stand_in = true\n", default=path, listen="").relay is not None
+    assert settings_of(tmp_path, "stand_in = true\nrelay = false\n", default=path, listen="").relay is None
+    assert settings_of(tmp_path, "relay = false\n", default=path).relay is None
+    assert not settings_of(tmp_path).stand_in
+    with pytest.raises(ConfigError, match="there is nothing to serve"):
+        settings_of(tmp_path, "relay = false\n", listen="")
+    with pytest.raises(ConfigError, match="stand_in = true: needs control_dir"):
+        settings_of(tmp_path, "stand_in = true\ncontrol_dir =\n")
 
 
 def test_the_socket_is_wanted_when_it_is_given_or_nothing_else_is(tmp_path: Path) -> None:
