@@ -15,7 +15,8 @@ from oslo_config import cfg, generator
 
 from fastmeta.conf import list_opts
 from fastmeta.conf.running import FIXED
-from fastmeta.conf.stock import Effect, StockOption, rows
+from fastmeta.conf.stock import rows
+from fastmeta.conf.stock_rows import Effect, StockOption
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,7 +76,8 @@ STOCK = """\
 <!-- Made by tools/config_reference.py from fastmeta/conf/stock.py; change it there. -->
 
 `fastmeta agent --config-file /etc/neutron/neutron.conf --config-file /etc/neutron/metadata_agent.ini` takes the files
-of `neutron-metadata-agent` as they are. Below is every option that this agent reads, or once read. All others that
+of `neutron-metadata-agent` as they are. Below is every option that this agent reads, or once read; that none is missing
+is found out by letting the stock agent write down what it reads (`tests/openstack/test_options.py`). All others that
 these files may have, for Neutron's server and its other agents, are ignored, as oslo.config ignores what it does not
 know. `fastmeta config check` says it of each option that is set in your files
 ([operations.md](operations.md#checking-a-configuration)). fastmeta's own options are in
@@ -88,8 +90,12 @@ def stock_options() -> str:
     parts.append("\n## With the same meaning\n\n| option | to be noted | tried by |\n|---|---|---|\n")
     for row in rows(Effect.SAME):
         parts.append(f"| {_name(row)} | {_cell(row.why)} | `{row.shown_by.removeprefix('tests/')}` |\n")
-    parts.append("\nThe tests are below `tests/`.\n")
-    parts.append("\n## Accepted, without effect\n\n| option | why |\n|---|---|\n")
+    parts.append(
+        "\nThe tests are below `tests/`; each has an agent that runs, with files like an operator's.\n"
+    )
+    parts.append("\n## Accepted, without effect\n\n")
+    parts.append("With each of these an agent starts, serves, and says what it says without it ")
+    parts.append("(`operator/test_options_without_effect.py`).\n\n| option | why |\n|---|---|\n")
     for row in rows(Effect.NONE):
         parts.append(f"| {_name(row)} | {_cell(row.why)} |\n")
     return "".join(parts)

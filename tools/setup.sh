@@ -12,7 +12,9 @@ packages=(python3-venv python3-dev gcc libc6-dev libssl-dev iproute2 iptables cu
   # Servers in Nova's place: tests/nova_side.
   apache2-bin nginx-light uwsgi-core uwsgi-plugin-python3
   # The message bus: tests/bus.
-  rabbitmq-server)
+  rabbitmq-server
+  # An operator's tools, which are run over our units and log files: tests/operator.
+  systemd python3-systemd logrotate)
 [ "$what" = fuzz ] && packages=(clang llvm libclang-rt-dev python3-dev libc6-dev libssl-dev)
 [ "$what" = bench ] && packages=(gcc libc6-dev haproxy nginx-light strace valgrind)
 

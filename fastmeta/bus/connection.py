@@ -156,6 +156,14 @@ def import_library() -> ModuleType:
 
 
 def _own_configuration(library: ModuleType, conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
+    """Of the bus alone, and each of its values can be used. Raises ConfigError."""
+    _read_all(_registered(library, conf), library)
+    # One that nobody has read yet: reading an option that is deprecated changes it, and the library, which registers
+    # its options again, would take ours for another one.
+    return _registered(library, conf)
+
+
+def _registered(library: ModuleType, conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
     own = cfg.ConfigOpts()
     for group, options in library.opts.list_opts():
         own.register_opts(options, group=group)
@@ -173,8 +181,12 @@ def _own_configuration(library: ModuleType, conf: cfg.ConfigOpts) -> cfg.ConfigO
         own(args=[], project="fastmeta", default_config_files=config_files(conf), default_config_dirs=[])
     except (cfg.Error, ValueError) as error:
         raise ConfigError(f"the options of the message bus cannot be read ({type(error).__name__})") from None
+    return own
+
+
+def _read_all(own: cfg.ConfigOpts, library: ModuleType) -> None:
+    """Once, or a wrong one would be found again by each call. Values may be secret: they are not shown."""
     for group, options in library.opts.list_opts():
-        # All are read once, or a wrong one would be found again by each call. Values may be secret: they are not shown.
         section = own if group is None else own[group]
         for option in options:
             shown = option.name if group is None else f"[{group}] {option.name}"
@@ -186,7 +198,6 @@ def _own_configuration(library: ModuleType, conf: cfg.ConfigOpts) -> cfg.ConfigO
                 ) from None
             except (cfg.Error, ValueError) as error:
                 raise ConfigError(f"{shown}: its value cannot be used ({type(error).__name__})") from None
-    return own
 
 
 def _bracketed(name: str) -> str:

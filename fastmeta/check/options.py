@@ -17,7 +17,8 @@ from fastmeta.conf.neutron import NEUTRON_GROUP
 from fastmeta.conf.options import FASTMETA_GROUP, RATE_LIMIT_GROUP
 from fastmeta.conf.running import OURS, shown
 from fastmeta.conf.settings import config_files, read
-from fastmeta.conf.stock import NOT_YET, Effect, row_of
+from fastmeta.conf.stock import row_of
+from fastmeta.conf.stock_rows import Effect
 from fastmeta.exceptions import ConfigError
 
 SECRET = "(secret, not shown)"  # noqa: S105 - this is not one
@@ -128,8 +129,6 @@ def ignored_options(
             yield Ignored((one.text,), one.file, row.why)
         elif one.key in known or one.key in of_the_bus or section in _SECTIONS_WITH_DOUBTS:
             continue
-        elif section == "DEFAULT" and name in NOT_YET:
-            yield Ignored((one.text,), one.file, "fastmeta has no such socket yet")
         elif row is None:
             foreign.setdefault(one.file, []).append(one.text)
         elif not conf.transport_url:

@@ -9,9 +9,10 @@ import sys
 from oslo_log import log as logging
 
 from fastmeta import __version__
+from fastmeta.conf.logs import set_up_logging
 from fastmeta.conf.running import RunningConfiguration
 from fastmeta.conf.settings import load
-from fastmeta.exceptions import ConfigError, FastmetaError
+from fastmeta.exceptions import FastmetaError
 from fastmeta.process import forbid_dumps
 
 SUMMARY = "serve the metadata addresses of networks and routers"
@@ -25,10 +26,7 @@ def main(argv: list[str]) -> int:
     forbid_dumps()  # before the secret is read
     load_again = functools.partial(load, argv, prog="fastmeta agent", version=__version__)
     conf = load_again()
-    try:
-        logging.setup(conf, "fastmeta", __version__)
-    except (logging.LogConfigError, OSError) as error:
-        raise ConfigError(f"logging cannot be set up: {error}") from error
+    set_up_logging(conf)
     configuration = RunningConfiguration(conf, load_again)
     settings = configuration.settings
     # The compiled core is loaded only when there is something to serve.

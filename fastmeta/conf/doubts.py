@@ -8,6 +8,7 @@ from typing import Any
 from oslo_config import cfg
 
 from fastmeta.conf import list_opts
+from fastmeta.conf.logs import doubts_of_the_log
 from fastmeta.conf.neutron import OLD_AUTH_CA_CERT
 from fastmeta.conf.options import FASTMETA_GROUP, RATE_LIMIT_GROUP
 from fastmeta.conf.settings import Settings, config_files, is_given, uses_old_names
@@ -62,6 +63,7 @@ def doubts(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str]:
             "cloud-init waits: it gives up before it is answered"
         )
     yield from _doubts_of_lookups(conf, settings)
+    yield from doubts_of_the_log(conf)
     if core["second_try_after_ms"] >= core["upstream_timeout_ms"]:
         yield (
             f"[fastmeta] second_try_after ({core['second_try_after_ms'] / 1000:g}) has no effect: "

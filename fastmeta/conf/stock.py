@@ -1,70 +1,25 @@
 """Every option that neutron-metadata-agent reads (or once read), and what it means to fastmeta.
 
 The one place for this: docs/options-of-neutron.md is made of it, ``fastmeta config check`` says it of each option that
-is set, and tests/operator goes through all rows.
+is set, and tests/operator goes through all rows, with an agent that runs.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-ANY = "*"
-"""In place of an option's name: all of a section."""
+from fastmeta.conf.stock_log import LOG_OPTIONS, NO_NOTIFICATIONS
+from fastmeta.conf.stock_rows import ANY, Effect, StockOption
+from fastmeta.conf.stock_rows import no_effect as _none
+from fastmeta.conf.stock_rows import same as _same
 
-
-class Effect(enum.Enum):
-    """What becomes of an option."""
-
-    SAME = "means the same"
-    NONE = "no effect"
-
-
-@dataclass(frozen=True, slots=True)
-class StockOption:
-    """One row. section: in lower case, but DEFAULT. example: a value that is not the default; with ANY an option with
-    its value.
-
-    why: of one without effect the reason, of others what may differ in detail. shown_by: the test, or the folder of
-    tests, that shows the effect.
-    """
-
-    section: str
-    name: str
-    example: str
-    effect: Effect
-    why: str = ""
-    shown_by: str = ""
-
-    @property
-    def is_section(self) -> bool:
-        """Whether it stands for all options of a section."""
-        return self.name == ANY
-
-    @property
-    def shown(self) -> str:
-        """As texts name it."""
-        if self.is_section:
-            return f"[{self.section}] (all of it)"
-        return self.name if self.section == "DEFAULT" else f"[{self.section}] {self.name}"
-
-    def is_about(self, section: str, name: str) -> bool:
-        """Whether an option of a file is of this row. section, name: as of a row."""
-        return section == self.section and self.name in (ANY, name)
-
-
-def _same(section: str, name: str, example: str, shown_by: str, why: str = "") -> StockOption:
-    return StockOption(section, name, example, Effect.SAME, why, shown_by)
-
-
-def _none(section: str, name: str, example: str, why: str) -> StockOption:
-    return StockOption(section, name, example, Effect.NONE, why)
-
-
-_SETTINGS = "tests/unit/test_settings.py"
-_LOG = "tests/operator/test_log_files.py"
-_OURS = "oslo.log's own, with its meaning"
+_AGENT = "tests/operator/test_agent_options.py"
+_KEYSTONE = "tests/operator/test_keystone_options.py"
+_BUS = "tests/operator/test_bus_options.py"
+_SOCKET = "tests/relay/test_socket.py"
+_COMMON = (
+    "read by what all of Neutron's programs have in common, and of no use to neutron-metadata-agent either"
+)
 
 _REMOVED = "removed from Neutron in "
 
@@ -74,14 +29,14 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
         "DEFAULT",
         "nova_metadata_host",
         "192.0.2.10",
-        f"{_SETTINGS}::test_the_upstream_of_neutrons_options",
+        f"{_AGENT}::test_nova_metadata_host",
         "a name with several addresses: all of them are used; no effect where [fastmeta] upstreams is set",
     ),
     _same(
         "DEFAULT",
         "nova_metadata_port",
         "8776",
-        f"{_SETTINGS}::test_the_upstream_of_neutrons_options",
+        f"{_AGENT}::test_nova_metadata_port",
         "no effect where [fastmeta] upstreams is set",
     ),
     _same(
@@ -95,7 +50,7 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
         "DEFAULT",
         "nova_metadata_insecure",
         "true",
-        "tests/nova_side/test_tls.py::test_insecure_takes_any",
+        f"{_AGENT}::test_nova_metadata_insecure",
         "taken with a warning",
     ),
     _same(
@@ -109,49 +64,78 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
         "DEFAULT",
         "nova_client_cert",
         "/etc/neutron/client.pem",
-        "tests/nova_side/test_tls.py::test_our_certificate_is_shown",
+        "tests/service/test_tls.py::test_by_neutrons_options",
     ),
     _same(
         "DEFAULT",
         "nova_client_priv_key",
         "/etc/neutron/client.key",
-        "tests/nova_side/test_tls.py::test_our_certificate_is_shown",
+        "tests/service/test_tls.py::test_by_neutrons_options",
         "not encrypted",
     ),
     _same(
         "DEFAULT",
         "metadata_proxy_shared_secret",
         "s3cret",
-        "tests/service/test_trust.py::test_answers_carry_the_guests_own_identity",
+        f"{_AGENT}::test_metadata_proxy_shared_secret",
         "the file that it is in must belong to root or to the service's user, and nobody else may be able to write it",
+    ),
+    # The socket for haproxies.
+    _same(
+        "DEFAULT",
+        "metadata_proxy_socket",
+        "/srv/neutron/metadata_proxy",
+        f"{_AGENT}::test_metadata_proxy_socket",
+        "its folder must be there",
+    ),
+    _same(
+        "DEFAULT",
+        "metadata_proxy_socket_mode",
+        "all",
+        f"{_SOCKET}::test_mode_as_an_ordinary_user",
+        "deduce as root: such that haproxies of another user can open it",
+    ),
+    _same(
+        "DEFAULT",
+        "metadata_proxy_user",
+        "nobody",
+        f"{_SOCKET}::test_who_is_served",
+        "also: whom the socket serves",
+    ),
+    _same(
+        "DEFAULT",
+        "metadata_proxy_group",
+        "nogroup",
+        f"{_SOCKET}::test_who_is_served",
+        "also: whom the socket serves",
     ),
     # What Neutron's services have in common.
     _same(
         "DEFAULT",
         "state_path",
         "/srv/neutron",
-        f"{_SETTINGS}::test_later_files_win_and_neutrons_are_taken",
+        f"{_AGENT}::test_state_path",
         "for $state_path in other options",
     ),
-    _same("DEFAULT", "host", "node-7", "tests/bus/test_reports.py::test_a_report_is_the_stock_agent_s"),
+    _same("DEFAULT", "host", "node-7", f"{_BUS}::test_what_neutron_is_told"),
     _same(
         "DEFAULT",
         "transport_url",
         "rabbit://neutron:secret@192.0.2.20:5672/",
-        "tests/bus/test_questions.py::test_a_question_is_asked_as_the_stock_agent_asks",
+        f"{_BUS}::test_transport_url",
     ),
     _same(
         "agent",
         "report_interval",
         "15",
-        "tests/bus/test_reports.py::test_a_report_is_the_stock_agent_s",
+        f"{_BUS}::test_report_interval",
         "0: no reports, and so no port events either",
     ),
     _same(
         "agent",
         "log_agent_heartbeats",
         "true",
-        "tests/bus/test_reports.py::test_a_report_is_the_stock_agent_s",
+        f"{_BUS}::test_what_neutron_is_told",
     ),
     # Limits: Neutron's L3 and DHCP agents give them to their haproxies.
     *(
@@ -159,71 +143,30 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
             "metadata_rate_limiting",
             name,
             example,
-            shown_by,
+            f"{_AGENT}::{shown_by}",
             "also for guests whom fastmeta itself listens to; 4,6 is taken and limits both",
         )
         for name, example, shown_by in (
-            ("rate_limit_enabled", "true", "tests/service/test_reload.py::test_a_rate_limit"),
-            ("ip_versions", "6", "tests/core/test_loop_rates.py::test_versions"),
-            ("base_window_duration", "60", "tests/core/test_loop_rates.py::test_base_limit"),
-            ("base_query_rate_limit", "100", "tests/core/test_loop_rates.py::test_base_limit"),
-            (
-                "burst_window_duration",
-                "5",
-                "tests/core/test_loop_rates.py::test_burst_limit_under_a_larger_base_limit",
-            ),
-            (
-                "burst_query_rate_limit",
-                "50",
-                "tests/core/test_loop_rates.py::test_burst_limit_under_a_larger_base_limit",
-            ),
+            ("rate_limit_enabled", "true", "test_rate_limit_enabled"),
+            ("ip_versions", "6", "test_ip_versions"),
+            ("base_window_duration", "60", "test_base_window_duration"),
+            ("base_query_rate_limit", "100", "test_base_query_rate_limit"),
+            ("burst_window_duration", "5", "test_burst_window_duration"),
+            ("burst_query_rate_limit", "50", "test_burst_query_rate_limit"),
         )
     ),
-    # oslo.log.
-    _same("DEFAULT", "debug", "true", "tests/service/test_reload.py::test_the_level_of_the_log", _OURS),
-    _same(
-        "DEFAULT", "log_config_append", "/etc/neutron/logging.conf", f"{_LOG}::test_a_configuration", _OURS
-    ),
-    _same("DEFAULT", "log_date_format", "%H:%M:%S", f"{_LOG}::test_formats", _OURS),
-    _same("DEFAULT", "log_file", "metadata-agent.log", f"{_LOG}::test_a_file", _OURS),
-    _same("DEFAULT", "log_dir", "/var/log/neutron", f"{_LOG}::test_a_folder", _OURS),
-    _same("DEFAULT", "log_rotation_type", "size", f"{_LOG}::test_rotated_by_size", _OURS),
-    _same("DEFAULT", "log_rotate_interval", "7", f"{_LOG}::test_rotated_by_time", _OURS),
-    _same("DEFAULT", "log_rotate_interval_type", "hours", f"{_LOG}::test_rotated_by_time", _OURS),
-    _same("DEFAULT", "max_logfile_count", "7", f"{_LOG}::test_rotated_by_time", _OURS),
-    _same("DEFAULT", "max_logfile_size_mb", "50", f"{_LOG}::test_rotated_by_size", _OURS),
-    _same("DEFAULT", "logging_default_format_string", "%(message)s", f"{_LOG}::test_formats", _OURS),
-    _same("DEFAULT", "default_log_levels", "fastmeta=ERROR", f"{_LOG}::test_levels", _OURS),
-    _same("DEFAULT", "use_syslog", "true", f"{_LOG}::test_options_of_the_library", _OURS),
-    _same("DEFAULT", "syslog_log_facility", "LOG_DAEMON", f"{_LOG}::test_options_of_the_library", _OURS),
-    _same("DEFAULT", "use_journal", "true", f"{_LOG}::test_options_of_the_library", _OURS),
-    _same("DEFAULT", "use_json", "true", f"{_LOG}::test_as_json", _OURS),
-    *(
-        _same("DEFAULT", name, example, f"{_LOG}::test_options_of_the_library", _OURS)
-        for name, example in (
-            ("use_stderr", "true"),
-            ("log_color", "true"),
-            ("logging_context_format_string", "%(message)s"),
-            ("logging_debug_format_suffix", "%(lineno)d"),
-            ("logging_exception_prefix", "%(name)s"),
-            ("logging_user_identity_format", "%(user)s"),
-            ("publish_errors", "true"),
-            ("instance_format", "%(uuid)s"),
-            ("instance_uuid_format", "%(uuid)s"),
-            ("rate_limit_interval", "1"),
-            ("rate_limit_burst", "100"),
-            ("rate_limit_except_level", "ERROR"),
-        )
-    ),
+    *LOG_OPTIONS,
     # oslo.messaging.
     _same(
         "oslo_messaging_rabbit",
         ANY,
         "ssl = true",
-        "tests/bus",
+        f"{_BUS}::test_oslo_messaging_rabbit",
         "oslo.messaging's own; where the files say nothing, four have other defaults: docs/bus.md",
     ),
-    _same("DEFAULT", "control_exchange", "neutron-2", "tests/bus", "oslo.messaging's own"),
+    _same(
+        "DEFAULT", "control_exchange", "neutron-2", f"{_BUS}::test_control_exchange", "oslo.messaging's own"
+    ),
     _none(
         "DEFAULT",
         "rpc_response_timeout",
@@ -238,6 +181,7 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
     ),
     _none("oslo_messaging_metrics", ANY, "metrics_enabled = true", "oslo.messaging's metrics are off"),
     _none("oslo_messaging_tracing", ANY, "tracing_enabled = true", "oslo.messaging's tracing is off"),
+    _none("oslo_messaging_notifications", ANY, "driver = messagingv2", NO_NOTIFICATIONS),
     # What one process, that answers all guests at once, has no use for.
     _none(
         "DEFAULT",
@@ -273,12 +217,28 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
             ("profiler_otlp", "service_name_prefix = neutron"),
         )
     ),
+    _none(
+        "oslo_reports",
+        ANY,
+        "log_dir = /var/log/neutron",
+        "no Guru Meditation Reports are made; SIGUSR1 and SIGUSR2 do nothing but write a line into the log",
+    ),
+    _none("DEFAULT", "base_mac", "fa:16:3f:00:00:00", _COMMON),
+    *(
+        _none(section, ANY, example, _COMMON)
+        for section, example in (
+            ("nova", "region_name = RegionTwo"),
+            ("ironic", "region_name = RegionTwo"),
+            ("placement", "region_name = RegionTwo"),
+            ("oslo_policy", "policy_file = policy.json"),
+        )
+    ),
     # Old names. Neutron ignores them all today.
     _same(
         "DEFAULT",
         "nova_metadata_ip",
         "192.0.2.10",
-        f"{_SETTINGS}::test_old_name_of_the_host",
+        f"{_AGENT}::test_nova_metadata_ip",
         f"{_REMOVED}2017; the old name of nova_metadata_host",
     ),
     *(
@@ -286,7 +246,7 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
             "DEFAULT",
             name,
             example,
-            "tests/lookup/test_keystone.py::TestOldNames",
+            f"{_KEYSTONE}::{'test_auth_insecure' if name == 'auth_insecure' else 'test_an_old_name'}",
             f"{_REMOVED}2015; the old name of [neutron] {new}",
         )
         for name, example, new in (
@@ -309,17 +269,9 @@ STOCK_OPTIONS: tuple[StockOption, ...] = (
         "DEFAULT",
         "metadata_proxy_watch_log",
         "false",
-        f"{_REMOVED}2017; a log file that somebody else has moved is not followed: let oslo.log rotate it",
+        f"{_REMOVED}2017, with the processes that it was for; our own log file is followed when it is moved",
     ),
 )
-
-NOT_YET = (
-    "metadata_proxy_socket",
-    "metadata_proxy_socket_mode",
-    "metadata_proxy_user",
-    "metadata_proxy_group",
-)
-"""Options of [DEFAULT] that the stock agent reads, and fastmeta does not yet."""
 
 
 def row_of(section: str, name: str) -> StockOption | None:

@@ -17,15 +17,16 @@ WAIT = 30.0
 class NeutronServer:
     """From entering to leaving. asked: what it was asked since the last reset()."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, exchange: str = "neutron") -> None:
+        """exchange: control_exchange."""
+        self._arguments = [url, exchange]
         self._said: queue.Queue[dict[str, Any]] = queue.Queue()
         self.asked: list[dict[str, Any]] = []
         self.pushed_at = 0.0
 
     def __enter__(self) -> NeutronServer:
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), self._url],
+            [sys.executable, str(PROGRAM), *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -63,6 +63,13 @@ class Nova:
         self._stack.close()
 
 
+def write_ports(path: Path) -> Path:
+    """A ports file with one port, that of a guest with 10.0.0.5."""
+    path.write_text(json.dumps({"ports": [PORT]}))
+    path.chmod(0o600)
+    return path
+
+
 def write_config(
     folder: Path,
     *,
@@ -77,10 +84,7 @@ def write_config(
     if not any(line.startswith("listen") for line in fastmeta):
         lines.append(LISTEN.format(8080))
     if static:
-        ports = folder / "ports.json"
-        ports.write_text(json.dumps({"ports": [PORT]}))
-        ports.chmod(0o600)
-        lines.append(f"ports_file = {ports}")
+        lines.append(f"ports_file = {write_ports(folder / 'ports.json')}")
     path = folder / "fastmeta.conf"
     path.write_text("\n".join([*lines, *fastmeta, more, ""]))
     path.chmod(0o600)

@@ -111,8 +111,10 @@ class Upstream:
     The first part of a target's path names the script that answers; others get a whole answer at once.
     """
 
-    def __init__(self, secret: str, *, listening: bool = True, path: str = "") -> None:
-        """path: of a unix socket; else it is on a TCP port of loopback."""
+    def __init__(
+        self, secret: str, *, listening: bool = True, path: str = "", address: str = "127.0.0.1"
+    ) -> None:
+        """path: of a unix socket; else it is on a TCP port of address, which is on loopback."""
         self.secrets = {secret}
         """Each of them makes good signatures."""
         self.scripts: dict[str, Script] = {}
@@ -128,10 +130,10 @@ class Upstream:
         self._threads: list[threading.Thread] = []
         self._connections = 0
         self._listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
-        self._listener.bind(path or ("127.0.0.1", 0))
+        self._listener.bind(path or (address, 0))
         self.tcp_port: int = 0 if path else self._listener.getsockname()[1]
-        self.url = f"unix:{path}" if path else f"http://127.0.0.1:{self.tcp_port}"
-        self.host = "localhost" if path else f"127.0.0.1:{self.tcp_port}"
+        self.url = f"unix:{path}" if path else f"http://{address}:{self.tcp_port}"
+        self.host = "localhost" if path else f"{address}:{self.tcp_port}"
         """The value of the Host header by which it is asked."""
         self._closing = False
         self._listening = False

@@ -1,7 +1,7 @@
 """Plays Neutron's server on a message bus, with the servers and clients of oslo.messaging that Neutron uses.
 
-Usage: neutron_server.py TRANSPORT_URL. Reads commands as lines of JSON from standard input, and writes what it was
-asked, and "ready", as such lines to standard output.
+Usage: neutron_server.py TRANSPORT_URL CONTROL_EXCHANGE. Reads commands as lines of JSON from standard input, and writes
+what it was asked, and "ready", as such lines to standard output.
 
   {"ports": [...]}             all ports from now on, as get_ports answers them
   {"mode": "answer"}           how get_ports and report_state behave: answer, silent, garbage, fail, fail_builtin
@@ -96,7 +96,7 @@ def main():
         ("oslo_messaging_metrics", "metrics_enabled"),
     ):
         conf.register_opt(cfg.BoolOpt(name, default=False), group=group)
-    conf.set_default("control_exchange", "neutron")
+    conf.set_default("control_exchange", sys.argv[2])
     conf.set_default("rabbit_interval_max", 1, group="oslo_messaging_rabbit")
     conf([], project="neutron", default_config_files=[], default_config_dirs=[])
     transport = oslo_messaging.get_rpc_transport(conf, sys.argv[1])

@@ -14,6 +14,7 @@ from fastmeta.lab.services import write_private
 
 from ..stack.layout import ADDRESS, Layout
 
+TRACED = Path(__file__).parent / "programs" / "traced_agent.py"
 READY = 60.0
 """Seconds."""
 
@@ -21,8 +22,9 @@ READY = 60.0
 class StockAgent:
     """From entering to leaving."""
 
-    def __init__(self, layout: Layout, nova_port: int, secret: str) -> None:
-        """nova_port: the TCP port on loopback of what it takes for Nova."""
+    def __init__(self, layout: Layout, nova_port: int, secret: str, *, trace: Path | None = None) -> None:
+        """nova_port: the TCP port on loopback of what it takes for Nova; trace: a file that gets the options that it
+        reads."""
         self.folder = Path(tempfile.mkdtemp(prefix="fms-", dir="/tmp"))
         self.socket = self.folder / "metadata_proxy"
         options = {
@@ -37,8 +39,10 @@ class StockAgent:
         }
         lines = ["[DEFAULT]", *(f"{name} = {value}" for name, value in options.items()), ""]
         config = write_private(self.folder / "metadata_agent.ini", "\n".join(lines))
-        program = layout.program("neutron-metadata-agent")
-        self._command = ["setpriv", "--pdeathsig", "KILL", "--", program, "--config-file", str(config)]
+        program = [layout.program("neutron-metadata-agent")]
+        if trace is not None:
+            program = [layout.program("python"), str(TRACED), str(trace)]
+        self._command = ["setpriv", "--pdeathsig", "KILL", "--", *program, "--config-file", str(config)]
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
