@@ -145,6 +145,10 @@ class Loop:
         and uuid (16 bytes): what requests of the relay name it by; SCOPE_UNNAMED: they cannot. Raises ValueError for a
         number in use."""
 
+    def set_rates(self, scope: int, rates: Mapping[str, int]) -> None:
+        """Limits that hold in a scope in place of those of the settings: rate_versions, base_window_ms, base_limit,
+        burst_window_ms, burst_limit of SETTINGS. Raises ValueError as Loop() does."""
+
     def remove_scope(self, scope: int) -> None:
         """Forgets the identities of a scope and closes, at once, what is left of its listeners."""
 

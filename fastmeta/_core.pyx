@@ -458,6 +458,24 @@ cdef class Loop:
         self.lend_counters(&message, scope)
         self.post(&message)
 
+    def set_rates(self, uint32_t scope, rates):
+        cdef Message message
+        cdef Rates *payload
+        values = checked_settings(rates)
+        payload = <Rates *> calloc(1, sizeof(Rates))
+        if payload is NULL:
+            raise MemoryError()
+        payload.versions = <uint32_t> values["rate_versions"]
+        payload.base_window_ms = values["base_window_ms"]
+        payload.base_limit = <uint32_t> min(values["base_limit"], RL_MOST)
+        payload.burst_window_ms = values["burst_window_ms"]
+        payload.burst_limit = <uint32_t> min(values["burst_limit"], RL_MOST)
+        memset(&message, 0, sizeof(message))
+        message.kind = MS_RATES
+        message.scope = scope
+        message.payload = payload
+        self.post(&message)
+
     def remove_scope(self, uint32_t scope):
         cdef Message message
         memset(&message, 0, sizeof(message))

@@ -141,6 +141,9 @@ class Loops:
         self._scope_counts[place] += 1
         self._listeners_of_scope[scope] = []
 
+    def set_rates(self, scope: int, rates: Mapping[str, int]) -> None:
+        self._of(scope).set_rates(scope, rates)
+
     def remove_scope(self, scope: int) -> None:
         self._of(scope).remove_scope(scope)
         self.scope_removed(scope)

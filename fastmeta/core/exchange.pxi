@@ -76,7 +76,7 @@ cdef int ex_denied(LoopState *loop, Guest *guest, uint32_t *wait_s) noexcept nog
     has no rate."""
     if guest.relay_reason:
         return guest.relay_reason
-    if loop.settings.rate_versions and guest.scope != loop.relay_scope:
+    if guest.scope != loop.relay_scope:
         wait_s[0] = rl_denied_s(loop, guest.source)
     return RF_RATE if wait_s[0] else RF_NONE
 

@@ -3,7 +3,9 @@
 cdef void lp_settings(LoopState *loop, const SettingsMessage *message) noexcept nogil:
     """Bounds and times hold for what comes next: nobody is thrown out because there are more than there may be now, and
     no timer that runs is set anew."""
+    cdef uint64_t own_rates = loop.settings.rate_versions & RL_OWN
     loop.settings = message.settings
+    loop.settings.rate_versions |= own_rates
     loop.head_limits = message.head_limits
     loop.pump_wanted = True                # there may be more places at Nova now
 
@@ -43,6 +45,10 @@ cdef void lp_message(LoopState *loop, Message *message) noexcept nogil:
             id_shorten(loop, scope, message.ends_us)
     elif kind == MS_ADD_SCOPE:
         sc_add(loop, message.scope, message.counters, message.scope_kind, message.uuid)
+    elif kind == MS_RATES:
+        if scope is not NULL:
+            sc_limit(loop, scope, <const Rates *> message.payload)
+        free(message.payload)
     elif kind == MS_REMOVE_SCOPE:
         if scope is not NULL:
             sc_remove(loop, scope, False)

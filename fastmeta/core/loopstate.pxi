@@ -25,7 +25,7 @@ cdef struct Settings:
     uint64_t max_gathered
     uint64_t max_headers
     uint64_t max_target
-    uint64_t rate_versions     # 1: IPv4, 2: IPv6, 3: both; 0: no limits
+    uint64_t rate_versions     # as of Rates; RL_OWN besides: a scope has limits of its own, so that one look tells both
     uint64_t base_window_ms
     uint64_t base_limit
     uint64_t burst_window_ms

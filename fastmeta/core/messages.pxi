@@ -31,6 +31,7 @@ cdef enum:
     MS_RETIRE_SCOPE = 15
     MS_ADD_RELAY = 16
     MS_HANDED = 17
+    MS_RATES = 18
 
 cdef enum:
     EV_MISS = 1
@@ -115,6 +116,20 @@ cdef struct Peers:
     gid_t gids[MAX_PEERS]
 
 
+cdef enum:
+    RL_OWN = 4
+    RL_MOST = 0x7fffffff       # requests in a window
+
+
+cdef struct Rates:
+    # Limits of the requests of each address, by two sliding windows.
+    uint64_t base_window_ms
+    uint64_t burst_window_ms
+    uint32_t base_limit
+    uint32_t burst_limit
+    uint32_t versions          # 1: IPv4, 2: IPv6, 3: both; RL_OWN: of this scope
+
+
 cdef struct Handed:
     # A relay connection on its way to the loop of its scope; the bytes that were read of it lie behind this.
     int fd                     # owned by whoever owns this
@@ -135,7 +150,7 @@ cdef struct Message:
     uint64_t generation
     uint64_t ends_us
     uint64_t asked_us          # MS_IDENTITY: when the question was sent
-    void *payload              # owned by the message: Identity, UpstreamsMessage, SettingsMessage, Peers, Handed
+    void *payload              # owned by the message: Identity, UpstreamsMessage, SettingsMessage, Peers, Handed, Rates
     Counters *counters         # of a new scope; Python's, lent until EV_SCOPE_REMOVED
     uint8_t scope_kind         # MS_ADD_SCOPE: SC_*
     uint8_t uuid[16]

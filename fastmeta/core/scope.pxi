@@ -68,6 +68,13 @@ cdef void sc_retire(LoopState *loop, Scope *scope) noexcept nogil:
         sc_remove(loop, scope, True)
 
 
+cdef void sc_limit(LoopState *loop, Scope *scope, const Rates *rates) noexcept nogil:
+    """Gives a scope limits of its own."""
+    scope.rates = rates[0]
+    scope.rates.versions |= RL_OWN
+    loop.settings.rate_versions |= RL_OWN
+
+
 cdef void sc_remove(LoopState *loop, Scope *scope, bint retired) noexcept nogil:
     """Closes its listeners, with their connections, and forgets its identities and sources."""
     cdef Scope **place = &loop.scope_hash[scope.number % SCOPE_BUCKETS]

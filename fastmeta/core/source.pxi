@@ -144,6 +144,20 @@ cdef void so_forget(LoopState *loop, Scope *scope) noexcept nogil:
             so_drop(loop, source)
 
 
+cdef Rates rl_limits(const LoopState *loop, const Scope *scope) noexcept nogil:
+    """The limits that hold in a scope."""
+    cdef const Settings *settings = &loop.settings
+    cdef Rates rates
+    if scope.rates.versions & RL_OWN:
+        return scope.rates
+    rates.versions = <uint32_t> settings.rate_versions & 3
+    rates.base_window_ms = settings.base_window_ms
+    rates.base_limit = <uint32_t> min(settings.base_limit, <uint64_t> RL_MOST)
+    rates.burst_window_ms = settings.burst_window_ms
+    rates.burst_limit = <uint32_t> min(settings.burst_limit, <uint64_t> RL_MOST)
+    return rates
+
+
 cdef uint64_t rl_rate(Window *window, uint64_t now_ms, uint64_t window_ms) noexcept nogil:
     """Counts a request; returns the rate with it: requests of this period, and of the one before as far as a window
     that ends now reaches into it. So do haproxy's http_req_rate, and with it the proxies that Neutron starts."""
@@ -169,27 +183,32 @@ cdef uint64_t rl_wait_ms(const Window *window, uint64_t now_ms, uint64_t window_
 cdef uint32_t rl_denied_s(LoopState *loop, Source *source) noexcept nogil:
     """Counts a request of this address. 0: it is within the limits; else the seconds until the next may be. Either of
     two windows denies, and denied requests count: as with Neutron's [metadata_rate_limiting]."""
-    cdef const Settings *settings = &loop.settings
+    cdef Rates rates = rl_limits(loop, source.scope)
     cdef uint64_t wait_ms = 0
     cdef bint base
     cdef bint burst
-    if not settings.rate_versions & <uint64_t> (1 if hd_is_mapped(source.address) else 2):
+    if not rates.versions & <uint32_t> (1 if hd_is_mapped(source.address) else 2):
         return 0
-    base = rl_rate(&source.base, loop.now_ms, settings.base_window_ms) > settings.base_limit
-    burst = rl_rate(&source.burst, loop.now_ms, settings.burst_window_ms) > settings.burst_limit
+    base = rl_rate(&source.base, loop.now_ms, rates.base_window_ms) > rates.base_limit
+    burst = rl_rate(&source.burst, loop.now_ms, rates.burst_window_ms) > rates.burst_limit
     if not base and not burst:
         return 0
     if base:
-        wait_ms = rl_wait_ms(&source.base, loop.now_ms, settings.base_window_ms, settings.base_limit)
+        wait_ms = rl_wait_ms(&source.base, loop.now_ms, rates.base_window_ms, rates.base_limit)
     if burst:
         wait_ms = max(wait_ms,
-                      rl_wait_ms(&source.burst, loop.now_ms, settings.burst_window_ms, settings.burst_limit))
+                      rl_wait_ms(&source.burst, loop.now_ms, rates.burst_window_ms, rates.burst_limit))
     return <uint32_t> ((wait_ms + 1000) // 1000)    # up, and past the very moment
 
 
-cdef bint rl_is_over(const LoopState *loop, const Source *source) noexcept nogil:
+cdef inline bint rl_is_over(const LoopState *loop, const Source *source) noexcept nogil:
     """Whether nothing of its rate reaches into the present any more."""
-    cdef const Settings *settings = &loop.settings
-    return settings.rate_versions == 0 or (
-        loop.now_ms - source.base.start_ms >= 2 * settings.base_window_ms
-        and loop.now_ms - source.burst.start_ms >= 2 * settings.burst_window_ms)
+    return loop.settings.rate_versions == 0 or rl_has_run_out(loop, source)
+
+
+cdef bint rl_has_run_out(const LoopState *loop, const Source *source) noexcept nogil:
+    """The same, where there are limits."""
+    cdef Rates rates = rl_limits(loop, source.scope)
+    return (rates.versions & 3) == 0 or (
+        loop.now_ms - source.base.start_ms >= 2 * rates.base_window_ms
+        and loop.now_ms - source.burst.start_ms >= 2 * rates.burst_window_ms)

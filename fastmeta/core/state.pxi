@@ -141,6 +141,7 @@ cdef struct Scope:
     uint32_t bucket_n          # a power of two, or 0
     uint32_t entry_n
     uint32_t absent_n
+    Rates rates                # in place of those of the settings, if RL_OWN is in its versions
 
 
 cdef enum:

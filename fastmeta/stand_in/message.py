@@ -41,6 +41,17 @@ class RateLimits:
     burst_window: int
     burst_limit: int
 
+    @property
+    def settings(self) -> dict[str, int]:
+        """By the core's names."""
+        return {
+            "rate_versions": 1 if self.version == 4 else 2,
+            "base_window_ms": self.base_window * 1000,
+            "base_limit": self.base_limit,
+            "burst_window_ms": self.burst_window * 1000,
+            "burst_limit": self.burst_limit,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedSocket:
@@ -136,8 +147,13 @@ def _namespace(words: list[str]) -> tuple[int, int]:
 
 
 def _rate(words: list[str]) -> RateLimits:
-    limits = RateLimits(*(_number(word, 1 << 32) for word in words))
-    if limits.version not in (4, 6) or 0 in (limits.base_window, limits.burst_window):
+    limits = RateLimits(*(_number(word, (1 << 31) - 1) for word in words))
+    if limits.version not in (4, 6) or 0 in (
+        limits.base_window,
+        limits.base_limit,
+        limits.burst_window,
+        limits.burst_limit,
+    ):
         raise ValueError(f"{' '.join(words)!a} are no rate limits")
     return limits
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 from oslo_log import log as logging
 
@@ -19,6 +20,12 @@ LOG = logging.getLogger(__name__)
 
 WAY = "stand-in"
 """The way in of its listeners, for operators."""
+
+
+class ProxyTable(ListenerTable, Protocol):
+    """The part of the core's loops that is told."""
+
+    def set_rates(self, scope: int, rates: Mapping[str, int]) -> None: ...
 
 
 class Proxy:
@@ -41,7 +48,7 @@ class Proxy:
 class Proxies:
     """Lives in the event loop's thread. new_listener gives a number that no listener has or had."""
 
-    def __init__(self, table: ListenerTable, scopes: Scopes, new_listener: Callable[[], int]) -> None:
+    def __init__(self, table: ProxyTable, scopes: Scopes, new_listener: Callable[[], int]) -> None:
         self._table = table
         self._scopes = scopes
         self._new_listener = new_listener
@@ -71,10 +78,6 @@ class Proxies:
         check(claim, descriptors)
         if claim.holder in self._proxies:
             raise StandInError(f"the sockets of {claim.holder} are here already")
-        if claim.rate is not None:
-            raise StandInError(
-                "limits of one proxy's rates cannot be kept yet: turn rate_limit_enabled off there"
-            )
         predecessors = self._beside(claim)
         proxy = Proxy(claim, self._scopes.hold(claim.scope, claim.place))
         self._proxies[claim.holder] = proxy
@@ -82,6 +85,8 @@ class Proxies:
             if any(claimed.address.version == 6 for claimed in claim.sockets):
                 # Before a guest is met whose link is not followed.
                 self._follow(claim, descriptors[0])
+            if claim.rate is not None:
+                self._table.set_rates(proxy.scope_number, claim.rate.settings)
             for claimed in claim.sockets:
                 number = self._new_listener()
                 # The core owns it, also when it does not take it.

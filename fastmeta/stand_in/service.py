@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastmeta.folders import FolderWatcher
-from fastmeta.listeners import ListenerTable
 from fastmeta.scopes import Scopes
 from fastmeta.stand_in.control import Control
 from fastmeta.stand_in.message import HandOver
 from fastmeta.stand_in.namespaces import NamespaceNames
-from fastmeta.stand_in.proxies import Proxies
+from fastmeta.stand_in.proxies import Proxies, ProxyTable
 
 
 class StandIns(Proxies):
     """Does nothing until start()."""
 
     def __init__(
-        self, table: ListenerTable, scopes: Scopes, new_listener: Callable[[], int], folders: FolderWatcher
+        self, table: ProxyTable, scopes: Scopes, new_listener: Callable[[], int], folders: FolderWatcher
     ) -> None:
         super().__init__(table, scopes, new_listener)
         self._folders = folders

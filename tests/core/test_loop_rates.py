@@ -193,3 +193,36 @@ def test_without_limits_nobody_is_remembered(rig):
     assert rig.stat("sources") == 1
     guest.close()
     rig.wait_stat("sources", 0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, limits((1, LONG), versions=3)], ids=["no limits", "stricter limits"]
+)
+def test_limits_of_one_scope(make_rig, settings):
+    """They hold there whatever the settings say, also after a change of these, and nowhere else."""
+    rig = make_rig(settings=settings)
+    rig.add_listener(2, 2)
+    rig.loop.set_rates(1, limits((2, LONG)))
+    assert statuses(rig, 4) == [200, 200, 429, 429]
+    guest = rig.guest("127.0.0.1", 2)
+    found = []
+    for _ in range(3):
+        guest.get()
+        found.append(guest.answer().status)
+    assert found == ([200, 429, 429] if settings else [200] * 3)
+    rig.loop.set_settings()
+    assert statuses(rig, 1) == [429]
+    assert statuses(rig, 3, "127.0.0.3") == [200, 200, 429]
+    # Others take their place; a scope that there is not has none.
+    rig.loop.set_rates(1, limits((5, LONG)))
+    rig.loop.set_rates(77, limits((5, LONG)))
+    assert statuses(rig, 3, "127.0.0.4") == [200] * 3
+
+
+def test_limits_of_one_scope_that_cannot_be(make_rig):
+    rig = make_rig()
+    with pytest.raises(ValueError):
+        rig.loop.set_rates(1, {"base_window_ms": 0})
+    with pytest.raises(ValueError):
+        rig.loop.set_rates(1, {"nonsense": 1})
+    assert statuses(rig, 1) == [200]

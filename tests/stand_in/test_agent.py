@@ -323,3 +323,25 @@ def test_a_holder_that_is_stopped(scene: Scene) -> None:
         os.kill(pid, signal.SIGCONT)
     assert waiting.answer().body == guests[0].mark("/late")
     waiting.socket.close()
+
+
+def test_rate_limits_of_a_configuration(scene: Scene) -> None:
+    """As haproxy keeps them, for each address of this network only, of this version of IP; an agent that starts is told
+    of them again."""
+    blue, green, _ = three_networks(scene)
+    agent = scene.agent()
+    (first, *others) = scene.proxies()
+    scene.start(*first, limits=(600, 3, 600, 100))
+    for other in others:
+        scene.start(*other, limits=(600, 3, 600, 100), version="ipv6")
+
+    def statuses(guest: Guest, count: int) -> list[int]:
+        return [guest.ask(f"/{number}").status for number in range(count)]
+
+    assert statuses(blue, 5) == [200, 200, 200, 429, 429]
+    assert statuses(green, 5) == [200] * 5
+    agent.until_logged("asks faster than .* allows")
+    scene.kill_agent(agent)
+    scene.agent()
+    assert statuses(blue, 5) == [200, 200, 200, 429, 429]
+    assert statuses(green, 5) == [200] * 5
