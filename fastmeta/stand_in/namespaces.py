@@ -24,6 +24,7 @@ class NamespaceNames:
         self._folder = folder
         self._on_gone = on_gone
         self._names: dict[str, tuple[int, int]] = {}
+        self._known: dict[tuple[int, int], str] = {}
 
     def start(self, folders: FolderWatcher) -> None:
         """Raises ConfigError when the folder may not be watched; it need not exist."""
@@ -34,7 +35,12 @@ class NamespaceNames:
         for name in self._candidates(claim):
             if self._inode(name) == claim.namespace[1]:
                 self._names[name] = claim.namespace
+                self._known[claim.namespace] = name
                 return
+
+    def name(self, namespace: tuple[int, int]) -> str | None:
+        """Of one that is followed."""
+        return self._known.get(namespace)
 
     def _candidates(self, claim: HandOver) -> Iterator[str]:
         """The likely ones first: there may be thousands."""
@@ -59,4 +65,5 @@ class NamespaceNames:
         namespace = self._names.get(name)
         if namespace is not None and self._inode(name) != namespace[1]:
             del self._names[name]
+            self._known.pop(namespace, None)
             self._on_gone(namespace)

@@ -143,10 +143,14 @@ class Proxies:
     def states(self) -> list[ListenerState]:
         """As of Listeners."""
         return [
-            ListenerState(proxy.scope_number, WAY, place, proxy.claim.place, open=True, error="")
+            ListenerState(proxy.scope_number, WAY, place, self.namespace_of(proxy), open=True, error="")
             for proxy in self._proxies.values()
             for place in proxy.listeners.values()
         ]
+
+    def namespace_of(self, proxy: Proxy) -> str | None:
+        """The name of its namespace, if there is one that we know."""
+        return None
 
     def _beside(self, claim: HandOver) -> list[Proxy]:
         """Those whose connections could come here instead; SO_REUSEPORT, which a successor needs, lets them. They are

@@ -9,7 +9,7 @@ from fastmeta.scopes import Scopes
 from fastmeta.stand_in.control import Control
 from fastmeta.stand_in.message import HandOver
 from fastmeta.stand_in.namespaces import NamespaceNames
-from fastmeta.stand_in.proxies import Proxies, ProxyTable
+from fastmeta.stand_in.proxies import Proxies, Proxy, ProxyTable
 
 
 class StandIns(Proxies):
@@ -44,6 +44,9 @@ class StandIns(Proxies):
             self._control.stop()
             self._control = None
         super().stop()
+
+    def namespace_of(self, proxy: Proxy) -> str | None:
+        return self._names.name(proxy.claim.namespace) if self._names is not None else None
 
     def _taken(self, claim: HandOver) -> None:
         if self._names is not None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fastmeta.control.client import ask
 from fastmeta.lab.topology import METADATA_ADDRESS_V6, Lab
 from fastmeta.models import Scope
 from tests.service.guests import Cut, Guest, Wire
@@ -68,8 +69,12 @@ def test_guests_get_their_own(scene: Scene) -> None:
         assert guest.is_served()
     for scope, _, _ in scene.proxies():
         agent.until_logged(rf"{scope} 10\.0\.0\.5 instance")
-    # One listener, one holder's connection each; and no namespace is held but by them.
     assert len(agent.logged("listening: .* on 169|listening: .* on 0.0.0.0")) == 3
+    seen = ask(str(scene.control_dir), {"command": "status"})["scopes"]
+    assert {(one["kind"], one["id"], one["way"], one["namespace"]) for one in seen} == {
+        (scope.kind.value, scope.uuid, "stand-in", namespace) for scope, namespace, _ in scene.proxies()
+    }
+    assert all(listener["open"] for one in seen for listener in one["listeners"])
 
 
 def test_ipv6_of_a_network(scene: Scene) -> None:
