@@ -27,7 +27,9 @@ LOG = logging.getLogger(__name__)
 PATIENCE = 5.0
 """Seconds that a stand-in has to say what it wants."""
 TRY_AGAIN = 0.1
-"""Seconds until a holder that does not accept is tried again."""
+"""Seconds until a holder that does not accept is tried again,"""
+LATER = 1.0
+"""or one whose sockets we cannot take now, for want of descriptors or of a capability."""
 
 _ROOM = socket.CMSG_SPACE(MAX_SOCKETS * array.array("i").itemsize)
 
@@ -44,8 +46,10 @@ class Control:
         self._folders = folders
         self._folder = StandInFolder(control_dir)
         self._listening: socket.socket | None = None
-        self._expected: set[_Connection] = set()
-        """Connections that have handed nothing over yet."""
+        self._heard: set[_Connection] = set()
+        """Stand-ins that have handed nothing over yet;"""
+        self._asked: dict[str, _Connection] = {}
+        """holders that have not, by name."""
         self._held: dict[str, _Connection] = {}
         """Those that have, by the holder's name."""
         self._retries: dict[str, asyncio.TimerHandle] = {}
@@ -59,7 +63,7 @@ class Control:
         LOG.info(
             "listening: %s, for haproxy's stand-ins; %d holders are there",
             self._folder.path,
-            len(self._expected),
+            len(self._asked),
         )
 
     def stop(self) -> None:
@@ -71,9 +75,10 @@ class Control:
         self._listening = None
         for retry in self._retries.values():
             retry.cancel()
-        for connection in [*self._expected, *self._held.values()]:
+        for connection in [*self._heard, *self._asked.values(), *self._held.values()]:
             connection.close()
-        self._expected.clear()
+        self._heard.clear()
+        self._asked.clear()
         self._held.clear()
         self._folder.close()
 
@@ -95,29 +100,39 @@ class Control:
             except OSError as error:
                 reason = error.strerror
                 break
-            self._expect(accepted, "")
+            connection = self._connection(accepted, "")
+            if connection is not None:
+                self._heard.add(connection)
         else:
             return
-        LOG.error("a stand-in cannot be heard: %s", reason)
+        LOG.error("stand-ins cannot be heard, and wait: %s", reason)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening.fileno())
+        self._retries[""] = loop.call_later(LATER, self._accept_again)
 
-    def _expect(self, connected: socket.socket, holder: str) -> None:
-        """Somebody will hand over. holder: who has been asked; "": a stand-in, which is told what comes of it."""
+    def _accept_again(self) -> None:
+        if self._listening is not None:
+            asyncio.get_running_loop().add_reader(self._listening.fileno(), self._accept)
+
+    def _connection(self, connected: socket.socket, holder: str) -> _Connection | None:
+        """Somebody will hand over; None: it is a stranger. holder: who has been asked; "": a stand-in, which is told
+        what comes of it."""
         process, user = peer_of(connected)
         if user not in (0, os.geteuid()):
             LOG.warning("process %d of user %d would hand over sockets, and was turned away", process, user)
             connected.close()
-            return
-        self._expected.add(_Connection(connected, holder, self._readable, self._late))
+            return None
+        return _Connection(connected, holder, self._readable, self._late)
 
     def _readable(self, connection: _Connection) -> None:
-        if connection in self._expected:
+        if connection in self._heard or self._asked.get(connection.holder) is connection:
             self._take(connection)
         elif not connection.is_open():
             self._gone(connection)
 
     def _late(self, connection: _Connection) -> None:
         if not connection.holder:  # (a holder may be stopped, and go on)
-            self._expected.discard(connection)
+            self._heard.discard(connection)
             connection.close()
             LOG.warning("a stand-in was silent for %g seconds", PATIENCE)
 
@@ -125,8 +140,10 @@ class Control:
         """What is handed over; or the connection has ended without."""
         descriptors: list[int] = []
         refused = ""
+        final = False
         asked = bool(connection.holder)
-        self._expected.discard(connection)
+        self._heard.discard(connection)
+        self._asked.pop(connection.holder, None)
         try:
             data = connection.receive(descriptors)
             if not data:
@@ -140,12 +157,18 @@ class Control:
             predecessors = self._proxies.take(claim, descriptors)
         except (FastmetaError, OSError) as error:
             refused = str(error)
+            final = isinstance(error, StandInError)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         if refused:  # (outside of except, where oslo.log would say it twice)
             LOG.error("a stand-in's sockets are refused: %s", refused)
-            connection.say(b"end" if asked else f"refused {refused[:400]}".encode("ascii", "replace"))
+            if not asked:
+                connection.say(f"refused {refused[:400]}".encode("ascii", "replace"))
+            elif final:
+                connection.say(b"end")
+            else:  # it is we who cannot take them now: that is no reason to end a proxy
+                self._ask_later(connection.holder, LATER)
             connection.close()
             return
         connection.holder = claim.holder
@@ -184,18 +207,24 @@ class Control:
         retry = self._retries.pop(name, None)
         if retry is not None:
             retry.cancel()
-        expected = {connection.holder for connection in self._expected}
-        if not HOLDER.fullmatch(name) or name in self._held or name in expected:
+        if not HOLDER.fullmatch(name) or name in self._held or name in self._asked:
             return
         try:
-            self._expect(self._folder.connect(name), name)
+            connection = self._connection(self._folder.connect(name), name)
+            if connection is not None:
+                self._asked[name] = connection
         except ConnectionRefusedError:
             self._folder.forget(name)  # it has ended while nobody was there to see it
+        except FileNotFoundError:
+            return
         except BlockingIOError:
-            self._retries[name] = asyncio.get_running_loop().call_later(TRY_AGAIN, self._ask, name)
+            self._ask_later(name, TRY_AGAIN)
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                LOG.debug("holder %s cannot be asked: %s", name, error.strerror)
+            LOG.debug("holder %s cannot be asked now: %s", name, error.strerror)
+            self._ask_later(name, LATER)
+
+    def _ask_later(self, name: str, seconds: float) -> None:
+        self._retries[name] = asyncio.get_running_loop().call_later(seconds, self._ask, name)
 
 
 class _Connection:
@@ -216,8 +245,8 @@ class _Connection:
         self._deadline = loop.call_later(PATIENCE, on_late, self)
 
     def receive(self, descriptors: list[int]) -> bytes:
-        """A message; its descriptors, which are the caller's, are added. b"": it has ended. Raises OSError, and
-        StandInError for one that is not whole."""
+        """A message; its descriptors, which are the caller's, are added. b"": it has ended. Raises OSError, also for
+        one that is not whole."""
         self._deadline.cancel()
         data, ancillary, flags, _ = self._socket.recvmsg(MAX_MESSAGE, _ROOM, socket.MSG_CMSG_CLOEXEC)
         for level, kind, content in ancillary:
@@ -226,7 +255,10 @@ class _Connection:
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
                 descriptors += found
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise StandInError("the message is too long, or has too many descriptors")
+            # Descriptors are cut off also when we have none left.
+            raise OSError(
+                "the message is too long, or has too many descriptors, or none are left: raise LimitNOFILE"
+            )
         return data
 
     def is_open(self) -> bool:

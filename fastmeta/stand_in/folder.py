@@ -48,8 +48,10 @@ class StandInFolder:
             self._descriptor = -1
 
     def names(self) -> list[str]:
-        """Of the holders that have a socket, and perhaps of others."""
-        return os.listdir(self.holders)
+        """Of the holders that have a socket, and perhaps of others; those that began last come last, so that a
+        successor is met after its predecessor."""
+        with os.scandir(self.holders) as entries:
+            return [entry.name for entry in sorted(entries, key=_began)]
 
     def connect(self, holder: str) -> socket.socket:
         """To a holder, without blocking. Raises OSError: ConnectionRefusedError when it has ended, FileNotFoundError,
@@ -68,3 +70,10 @@ class StandInFolder:
         """Removes the socket of a holder that has ended."""
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.holders, holder))
+
+
+def _began(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime_ns
+    except OSError:  # it has just gone
+        return 0

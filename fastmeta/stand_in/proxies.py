@@ -53,6 +53,7 @@ class Proxies:
         self._scopes = scopes
         self._new_listener = new_listener
         self._proxies: dict[str, Proxy] = {}
+        self._of_place: dict[str, list[Proxy]] = {}
         # By the core's numbers: what it has, also while it is closing it.
         self._places: dict[int, tuple[Proxy, str]] = {}
         self._links = LinkWatch(self._links_changed)
@@ -81,6 +82,7 @@ class Proxies:
         predecessors = self._beside(claim)
         proxy = Proxy(claim, self._scopes.hold(claim.scope, claim.place))
         self._proxies[claim.holder] = proxy
+        self._of_place.setdefault(claim.place, []).append(proxy)
         try:
             if any(claimed.address.version == 6 for claimed in claim.sockets):
                 # Before a guest is met whose link is not followed.
@@ -115,7 +117,10 @@ class Proxies:
         LOG.info("%s: closing %s", why, proxy)
         for number in proxy.listeners:
             self._table.remove_listener(number, drain=proxy.successor)
-        if not any(other.claim.place == proxy.claim.place for other in self._proxies.values()):
+        others = self._of_place[proxy.claim.place]
+        others.remove(proxy)
+        if not others:
+            del self._of_place[proxy.claim.place]
             self._links.forget(proxy.claim.place)
         self._scopes.let_go(proxy.scope_number)
 
@@ -157,9 +162,8 @@ class Proxies:
         predecessors if they serve the same network or router; else a guest would be taken for another's."""
         beside = [
             proxy
-            for proxy in self._proxies.values()
-            if proxy.claim.namespace == claim.namespace
-            and any(mine.overlaps(its) for mine in claim.sockets for its in proxy.claim.sockets)
+            for proxy in self._of_place.get(claim.place, ())
+            if any(mine.overlaps(its) for mine in claim.sockets for its in proxy.claim.sockets)
         ]
         for proxy in beside:
             if proxy.claim.scope != claim.scope:
@@ -178,7 +182,7 @@ class Proxies:
     def _links_changed(self, place: str | None) -> None:
         """What is known of guests by the indexes of interfaces ends. Whoever is bound to an interface stays so: it is
         Neutron who starts another proxy when that is another one."""
-        for number in {proxy.scope_number for proxy in self._proxies.values() if proxy.claim.place == place}:
+        for number in {proxy.scope_number for proxy in self._of_place.get(place or "", ())}:
             self.on_links_changed(number)
 
 

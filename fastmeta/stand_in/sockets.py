@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from fastmeta.exceptions import StandInError
+from fastmeta.exceptions import NamespaceError, StandInError
 from fastmeta.models import plain_address
 from fastmeta.stand_in.message import ClaimedSocket, HandOver
 
@@ -20,7 +20,8 @@ SO_PROTOCOL = 38
 
 
 def check(claim: HandOver, descriptors: Sequence[int]) -> None:
-    """The descriptors stay the caller's, and do not block from then on. Raises StandInError."""
+    """The descriptors stay the caller's, and do not block from then on. Raises StandInError, and NamespaceError when it
+    is we who cannot tell."""
     if len(descriptors) != len(claim.sockets):
         raise StandInError(f"{len(descriptors)} descriptors came for {len(claim.sockets)} sockets")
     for claimed, descriptor in zip(claim.sockets, descriptors, strict=True):
@@ -28,6 +29,10 @@ def check(claim: HandOver, descriptors: Sequence[int]) -> None:
             _check_socket(claimed, descriptor)
             found = _namespace_of(descriptor)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise NamespaceError(
+                    f"{claimed}: its namespace cannot be looked at: {error.strerror}: raise LimitNOFILE of the service"
+                ) from error
             raise StandInError(f"{claimed}: what came with it is no socket: {error.strerror}") from error
         if found != claim.namespace:
             raise StandInError(f"{claimed}: the socket is in another namespace than was said")
@@ -56,7 +61,7 @@ def _check_socket(claimed: ClaimedSocket, descriptor: int) -> None:
 
 
 def _namespace_of(descriptor: int) -> tuple[int, int]:
-    """Device and inode. Raises OSError, StandInError."""
+    """Device and inode. Raises OSError, NamespaceError."""
     namespace = namespace_descriptor(descriptor)
     try:
         status = os.fstat(namespace)
@@ -66,12 +71,12 @@ def _namespace_of(descriptor: int) -> tuple[int, int]:
 
 
 def namespace_descriptor(descriptor: int) -> int:
-    """Of the namespace that a socket is in; the caller closes it. Raises OSError, StandInError."""
+    """Of the namespace that a socket is in; the caller closes it. Raises OSError, NamespaceError."""
     try:
         return fcntl.ioctl(descriptor, SIOCGSKNS)
     except OSError as error:
         if error.errno == errno.EPERM:
-            raise StandInError(
+            raise NamespaceError(
                 "in which namespace a socket is may not be asked: CAP_NET_ADMIN is missing"
             ) from None
         raise

@@ -5,21 +5,26 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from fastmeta.control.client import ask
+from fastmeta.lab.services import Service
 from fastmeta.lab.topology import METADATA_ADDRESS_V6, Lab
 from fastmeta.models import Scope
+from tests.relay.users import SOMEBODY, OrdinaryAgent
+from tests.service.agents import Agent
 from tests.service.guests import Cut, Guest, Wire
 from tests.service.link_local import LinkLocalGuest, Router, ip, until_usable
 from tests.service.test_namespaces import switch_links
 from tests.service.upstream import WAIT
 
-from .kit import command_line, is_alive, until
+from .kit import command_line, is_alive, status, until
 from .places import Scene
 
 _NUMBERS = itertools.count()
@@ -350,3 +355,93 @@ def test_rate_limits_of_a_configuration(scene: Scene) -> None:
     scene.agent()
     assert statuses(blue, 5) == [200, 200, 200, 429, 429]
     assert statuses(green, 5) == [200] * 5
+
+
+def test_what_we_cannot_take_now_is_no_reason_to_end_a_proxy(scene: Scene) -> None:
+    """Without descriptors, or without the capability to look at sockets, an agent leaves holders as they are; the next
+    one has all of them."""
+    guest, scope, namespace, binds = one_network(scene)
+    agent = scene.agent()
+    scene.start(scope, namespace, binds)
+    others = [Scope(scope.kind, scene.ground.new_uuid()) for _ in range(40)]
+    for place, other in enumerate(others):
+        scene.start(other, namespace, [f"127.0.4.{place + 1}:80"])
+    pids = [scene.holder(other) for other in (scope, *others)]
+    scene.kill_agent(agent)
+    poor = scene.agent(prefix=["prlimit", "--nofile=75:75"])
+    poor.until_logged("raise LimitNOFILE of the service")
+    assert all(map(is_alive, pids))
+    scene.kill_agent(poor)
+    weak = scene.agent(prefix=["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"])
+    weak.until_logged("CAP_NET_ADMIN is missing", 41)
+    assert all(map(is_alive, pids))
+    done = scene.start(
+        Scope(scope.kind, scene.ground.new_uuid()), namespace, ["127.0.4.99:80"], started=False
+    )
+    assert "CAP_NET_ADMIN is missing" in done.stderr
+    scene.kill_agent(weak)
+    agent = scene.agent()
+    agent.until_logged(r"listening: .*namespace", 41)
+    assert guest.is_served()
+
+
+def test_two_holders_of_one_network(scene: Scene) -> None:
+    """Both began while no agent ran: the later one, which Neutron knows, is the one that stays."""
+    guest, scope, namespace, binds = one_network(scene)
+    scene.control_dir.mkdir(mode=0o700)
+    (scene.control_dir / "holders").mkdir(mode=0o700)
+    scene.ground.set_options("when_away = hold")
+    scene.start(scope, namespace, binds)
+    first = scene.holder(scope)
+    scene.start(scope, namespace, binds)
+    scene.agent()
+    until(lambda: not is_alive(first), "the end of the first")
+    assert is_alive(scene.holder(scope))
+    assert all(guest.is_served(f"/{number}") for number in range(20))
+
+
+class AgentOfAnOrdinaryUser(OrdinaryAgent):
+    """As an ordinary user, with what a service needs."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        rights = "+net_admin,+net_bind_service,+sys_admin"
+        user = [f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
+        command = [
+            "setpriv",
+            *user,
+            f"--inh-caps={rights}",
+            f"--ambient-caps={rights}",
+            "--pdeathsig",
+            "KILL",
+        ]
+        command += [sys.executable, "-m", "fastmeta", "agent", "--config-file", str(self.config)]
+        self.service = Service("agent", command, self.folder)
+
+
+def test_an_agent_that_is_not_root(scene: Scene) -> None:
+    """Stand-ins and holders are root's all the same; each knows the other."""
+    guest, scope, namespace, binds = one_network(scene)
+    scene.folder.chmod(0o755)
+    scene.control_dir.mkdir(mode=0o700)
+    os.chown(scene.control_dir, SOMEBODY, SOMEBODY)
+    options = {"listen": [], "stand_in": "true", "control_dir": scene.control_dir}
+
+    def agent() -> Agent:
+        made = AgentOfAnOrdinaryUser(
+            ports=scene.cloud.ports(), nova_tcp_port=scene.upstream.tcp_port, **options
+        )
+        return scene.setting.stack.enter_context(made)
+
+    first = agent()
+    assert status(first.pid)["Uid"].split()[0] == str(SOMEBODY)
+    scene.start(scope, namespace, binds)
+    assert guest.is_served()
+    scene.kill_agent(first)
+    waiting = guest.connect()
+    waiting.get("/while-away")
+    agent()
+    assert waiting.answer().body == guest.mark("/while-away")
+    waiting.socket.close()
+    scene.end(scope)
+    until(lambda: scene.ground.sockets() == [], "removal of the socket's name")
