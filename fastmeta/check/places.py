@@ -21,6 +21,8 @@ MOST_SHOWN = 20
 
 def listeners(settings: Settings) -> Iterator[Finding]:
     """Whether the namespaces are there. Nothing is opened: an agent may be running."""
+    if settings.stand_in:
+        yield Finding(LISTENERS, State.OK, f"where haproxy's stand-ins listen ({settings.control_dir})")
     there: list[ListenSpec] = []
     missing: list[ListenSpec] = []
     for spec in settings.listen:

@@ -233,6 +233,13 @@ def test_namespaces(folder: Path) -> None:
     ]
 
 
+def test_stand_ins_are_a_place_to_listen(folder: Path) -> None:
+    config = write_config(folder, fastmeta=["stand_in = true", f"control_dir = {folder}/control"])
+    checked = check(config, "--offline")
+    assert (checked.status, checked.states(LISTENERS)) == (0, ["ok", "ok"])  # and its listen
+    assert f"{folder}/control" in checked.findings(LISTENERS)[0]["text"]
+
+
 def test_log_files(folder: Path) -> None:
     log = folder / "log"
     config = write_config(folder, default=[f"log_dir = {log}", "log_file = agent.log"])
