@@ -76,6 +76,8 @@ class Subscription:
         self._repeats = Repeats(REPEAT_PERIOD, clock)
         self._loop = asyncio.get_running_loop()
         self._us = uuid.uuid4().hex
+        self._stranger: object = None
+        """Who has sent us the last canary that was not ours."""
         self._server: Any = None
         self._task: asyncio.Task[None] | None = None
         self._end_trouble: Callable[[], None] | None = None
@@ -189,6 +191,21 @@ class Subscription:
         """In the thread of the server."""
         if sender == self._us:
             self._from_thread(self._came_back)(number)
+        else:
+            self._from_thread(self._anothers)(sender)
+
+    def _anothers(self, sender: object) -> None:
+        """It was not for us: of two that have one name, each gets some of the other's messages, events not among them
+        (those go to all), so neither can rely on its own."""
+        # One may be of our predecessor's, which had our name.
+        stranger, self._stranger = self._stranger == sender, sender
+        held_back = self._repeats.admit("another") if stranger else None
+        if held_back is not None:
+            LOG.warning(
+                "another agent that is called %s is on the message bus, too: give each its own host, in [DEFAULT]%s",
+                self._server_name,
+                more(held_back),
+            )
 
     def _came_back(self, number: object) -> None:
         # One that was late says nothing: what was sent before it may have been lost while it was away.

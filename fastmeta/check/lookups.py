@@ -32,6 +32,8 @@ PATIENCE = 15.0
 BUS_PATIENCE = 30.0
 """The same, attempts to connect included, which oslo.messaging cannot be told to give up sooner."""
 CLOSING = 2.0
+MOST_ASKED = 20
+"""Networks and routers whose ports are asked for."""
 
 _QUESTION = Question(ipaddress.ip_address("169.254.169.254"))
 
@@ -83,7 +85,9 @@ def _read_ports_file(settings: Settings) -> Finding:
 async def _ask_neutron(conf: cfg.ConfigOpts, settings: Settings) -> AsyncIterator[Finding]:
     from fastmeta.lookup.neutron_rest import RestSource
 
-    scope, is_of_this_node = _some_scope(settings)
+    found = _scopes(settings)
+    # Of one that we have made up nothing can be visible.
+    scopes = found[:MOST_ASKED] or [Scope(ScopeKind.NETWORK, str(uuid.uuid4()))]
     try:
         source = RestSource(conf, lambda: PATIENCE)
     except ConfigError as error:
@@ -93,15 +97,17 @@ async def _ask_neutron(conf: cfg.ConfigOpts, settings: Settings) -> AsyncIterato
     with Records() as records:
         try:
             await source.start(lambda change: None, lambda announcing: None)
-            await source.ports(scope, [_QUESTION])
+            await source.ports(scopes[0], [_QUESTION])
             token = time.monotonic()
-            await source.ports(scope, [_QUESTION])
+            await source.ports(scopes[0], [_QUESTION])
+            took = time.monotonic() - token
+            for scope in scopes[1:]:
+                await source.ports(scope, [_QUESTION])
         except FastmetaError as error:
             yield Finding(PART, State.WRONG, str(error))
             return
         finally:
             await source.stop()
-    took = time.monotonic() - token
     yield Finding(
         PART,
         State.OK,
@@ -110,31 +116,35 @@ async def _ask_neutron(conf: cfg.ConfigOpts, settings: Settings) -> AsyncIterato
     )
     if took > settings.lookup_timeout:
         yield _too_slow(took, settings)
-    # Of a network that we have made up nothing can be visible.
-    if is_of_this_node:
+    if found:
         for text in dict.fromkeys(records.texts):
             yield Finding(PART, State.WRONG, text)
+        yield Finding(
+            PART,
+            State.NOTE,
+            f"{len(scopes)} of {len(found)} networks and routers of this node were asked for",
+        )
     else:
         yield Finding(
             PART,
             State.NOTE,
-            "whether the credentials may see all ports cannot be told: there is no network of this node yet; they need "
-            "the role admin or service",
+            "whether the credentials may see all ports cannot be told: there is no namespace of a network or router "
+            "on this node; they need the role admin or service",
         )
 
 
-def _some_scope(settings: Settings) -> tuple[Scope, bool]:
-    """One to ask about, and whether Neutron has it (as far as this node knows)."""
-    if settings.listen:
-        return settings.listen[0].scope, True
-    with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(settings.netns_dir)):
-            prefix, _, rest = name.partition("-")
-            kind = {"qdhcp": ScopeKind.NETWORK, "qrouter": ScopeKind.ROUTER}.get(prefix)
-            known = parse_uuid(rest)
-            if kind is not None and known is not None:
-                return Scope(kind, known), True
-    return Scope(ScopeKind.NETWORK, str(uuid.uuid4())), False
+def _scopes(settings: Settings) -> list[Scope]:
+    """Those to ask about: of the configuration, else those whose namespaces are on this node."""
+    scopes = [spec.scope for spec in settings.listen]
+    if not scopes:
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(settings.netns_dir)):
+                prefix, _, rest = name.partition("-")
+                kind = {"qdhcp": ScopeKind.NETWORK, "qrouter": ScopeKind.ROUTER}.get(prefix)
+                known = parse_uuid(rest)
+                if kind is not None and known is not None:
+                    scopes.append(Scope(kind, known))
+    return list(dict.fromkeys(scopes))
 
 
 async def _ask_bus(conf: cfg.ConfigOpts, settings: Settings, part: str, success: str) -> Finding:

@@ -147,7 +147,7 @@ def _settings(report: Report, conf: cfg.ConfigOpts) -> Settings | None:
     for doubt in [*doubts(conf, settings), *records.texts]:
         _add(report, State.DOUBT, doubt)
     if not any(finding.part == CONFIGURATION for finding in report.findings):
-        _add(report, State.OK, "nothing is wrong in it")
+        _add(report, State.OK, "every option can be used")
     return settings
 
 

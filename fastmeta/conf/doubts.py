@@ -89,6 +89,11 @@ def _doubts_of_lookups(conf: cfg.ConfigOpts, settings: Settings) -> Iterator[str
             f"[fastmeta] identity_ttl_with_events ({settings.identity_ttl_with_events:g}) is less than identity_ttl "
             f"({settings.identity_ttl:g}): who has an address is asked more often when changes are announced"
         )
+    if settings.prefetch and not settings.listen and not settings.stand_in:
+        yield (
+            "[fastmeta] prefetch has no effect: networks and routers that haproxies name on metadata_proxy_socket are "
+            "known only when a guest asks"
+        )
     if settings.lookup == "rest" and conf.neutron.insecure:
         yield (
             "[neutron] insecure is true: any certificate is taken for Keystone's and Neutron's, so whoever is on the "

@@ -40,6 +40,11 @@ FRESH_PART = 0.8
 """Of identity_ttl: an answer that comes in parts and takes longer is given up. (One that comes at once may take
 lookup_timeout, whatever that is.)"""
 
+SAID_AFTER = 2
+"""Failures in a row of one scope that are said before the circuit opens,"""
+SLOW = 1.0
+"""when each takes so many seconds: its guests may get 503 soon. Quick ones open the circuit, which says it."""
+
 LinkMac = Callable[[int, int], "str | None"]
 
 
@@ -195,6 +200,12 @@ class Asking:
             self.complain(state, kind, str(error))
         elif failures >= OPEN_AFTER:
             self.complain(state, (state.number, "away"), str(error))
+        elif failures >= SAID_AFTER and self._took(state) >= SLOW:
+            self.complain(state, kind, str(error))
+
+    def _took(self, state: ScopeState) -> float:
+        """Seconds since the question was sent."""
+        return self._clock() - state.query.asked_at if state.query is not None else 0.0
 
     def _take(self, state: ScopeState, query: Query, answer: Answer, questions: Sequence[Question]) -> None:
         """Judges all addresses of an answer. Those about which something has changed meanwhile go on waiting."""

@@ -36,6 +36,9 @@ OPEN_SCOPES = 3
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 """Seconds between questions while it is open: doubled each time, then jittered down to a half."""
+LONGEST_REFUSED = 15.0
+"""The same while we are refused: each attempt may count against us (lockout_failure_attempts of Keystone), and only an
+operator can change it."""
 REPEAT_PERIOD = 60.0
 """Seconds for which it is not said again that the source is away, and why."""
 
@@ -52,10 +55,12 @@ class Failure(enum.Enum):
     """Only an operator can change that: more failures are not waited for."""
 
 
-def pause_after(failures: int, first: float, jitter: Callable[[], float]) -> float:
+def pause_after(
+    failures: int, first: float, jitter: Callable[[], float], longest: float = LONGEST_PAUSE
+) -> float:
     """Seconds to wait after so many failures in a row (from 1)."""
-    longest: float = min(first * 2 ** min(failures - 1, 16), LONGEST_PAUSE)
-    return longest * (0.5 + 0.5 * jitter())
+    pause: float = min(first * 2 ** min(failures - 1, 16), longest)
+    return pause * (0.5 + 0.5 * jitter())
 
 
 class Place:
@@ -210,11 +215,11 @@ class Circuit:
             if self._must_open(failure):
                 self._open(failure, why)
             return
+        news = why != self.reason
+        self.reason, self._kind = why, failure
         if probed:
             self._probes += 1
             self._wait()
-        news = why != self.reason
-        self.reason, self._kind = why, failure
         self._say()
         if news:
             self._on_change()
@@ -235,8 +240,11 @@ class Circuit:
         self._say()
         self._on_change()
 
+    def _longest(self) -> float:
+        return LONGEST_REFUSED if self._kind is Failure.REFUSED else LONGEST_PAUSE
+
     def _wait(self) -> None:
-        pause = pause_after(self._probes, self._first_pause, self._jitter)
+        pause = pause_after(self._probes, self._first_pause, self._jitter, self._longest())
         self._next_probe = asyncio.get_running_loop().time() + pause
 
     def _say(self) -> None:
@@ -250,7 +258,7 @@ class Circuit:
             "lookup: %s; guests whose identity is not known wait, and get 503 after park_timeout; the source is "
             "tried again every %g seconds at most while somebody waits%s",
             _by_kind(self._kind, self.reason),
-            LONGEST_PAUSE,
+            self._longest(),
             more(held_back),
         )
 

@@ -85,8 +85,8 @@ MAX_LARGE = 10_000
 """Scopes of which it is remembered that they are too large to be listed, or that something was seen of them."""
 LARGE_PERIOD = 600.0
 """Seconds for which a scope is not listed again."""
-MAX_REST = 30.0
-"""Seconds for which nothing is asked because the server says so (Retry-After)."""
+MAX_REST = 5.0
+"""Seconds for which nothing is asked because the server says so (Retry-After), at most: guests wait 8 s by default."""
 OWN_PART = 0.95
 """Of lookup_timeout: whoever knows what is being waited for says so before the resolver gives up."""
 TOKEN_TIMEOUT = 15.0
@@ -519,7 +519,8 @@ class RestSource:
         if held_back is not None:
             LOG.warning(
                 "lookup for %s: %s shows us none of its ports, not even that of its DHCP server or router: the "
-                "credentials in [neutron] probably lack the role admin or service; its guests get 404%s",
+                "credentials in [neutron] probably lack the role admin or service, or it has neither; its guests "
+                "get 404%s",
                 scope,
                 self._neutron,
                 more(held_back),

@@ -134,6 +134,7 @@ def test_doubts(tmp_path: Path) -> None:
 
     assert about(REST) == []
     assert about(REST, FILE) == ["[fastmeta] ports_file has no effect: lookup is rest"]
+    assert about(REST, "[fastmeta]\nprefetch = true\n") == []
     (said,) = about(REST, "[neutron]\ninsecure = true\n")
     assert said.startswith("[neutron] insecure is true")
     (said,) = about(REST, "[fastmeta]\nidentity_ttl_with_events = 5\n")

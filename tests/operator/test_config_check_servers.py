@@ -239,7 +239,10 @@ class TestNeutronsApi:
             assert len(cloud.logins) == 1
             assert {call.command for call in cloud.calls} == {"GET"}
         assert checked.status == 0, checked.output
-        assert checked.states(LOOKUP) == ["ok", "ok"]
+        assert checked.states(LOOKUP) == ["ok", "ok", "note"]
+        assert (
+            checked.findings(LOOKUP)[2]["text"] == "1 of 1 networks and routers of this node were asked for"
+        )
         text = checked.findings(LOOKUP)[0]["text"]
         assert text == "lookup is rest (auto, because of credentials in [neutron])"
         assert checked.states(REPORTS) == ["note"]

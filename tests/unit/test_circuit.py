@@ -109,6 +109,25 @@ class TestWhileOpen:
 
         bench(test)
 
+    def test_pauses_are_longer_while_we_are_refused(self) -> None:
+        """Each attempt may count against us; one that is refused no more is noticed by the next one."""
+
+        async def test(bench: Bench) -> None:
+            times = []
+            for _ in range(10):
+                await bench.fail(1, Failure.REFUSED, "401 for user neutron")
+                times.append(now())
+            pauses = [round(later - earlier, 3) for earlier, later in zip(times, times[1:], strict=False)]
+            assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, circuit_module.LONGEST_REFUSED]
+            begin = now()
+            await bench.fail(1, Failure.AWAY, AWAY)
+            assert round(now() - begin, 3) == circuit_module.LONGEST_REFUSED
+            begin = now()
+            await bench.fail(1, Failure.AWAY, AWAY)
+            assert round(now() - begin, 3) == LONGEST_PAUSE
+
+        bench(test)
+
     def test_pauses_are_jittered(self) -> None:
         async def test(bench: Bench) -> None:
             bench.circuit._jitter = lambda: 0.0
@@ -236,7 +255,7 @@ class TestLog:
     ) -> None:
         async def test(bench: Bench) -> None:
             await bench.fail(OPEN_AFTER + 10)
-            await bench.fail(10, Failure.REFUSED, "401 for user neutron")
+            await bench.fail(5, Failure.REFUSED, "401 for user neutron")
             await bench.answer()
             assert bench.changes == [AWAY, "401 for user neutron", ""]
 
