@@ -88,6 +88,7 @@ typedef TYPE(RequestRecord) RequestRecord;
 typedef TYPE(Link) Link;
 typedef TYPE(Settings) Settings;
 typedef TYPE(Counters) Counters;
+typedef TYPE(Rates) Rates;
 typedef TYPE(HeadLimits) HeadLimits;
 typedef TYPE(Scope) Scope;
 typedef TYPE(Source) Source;

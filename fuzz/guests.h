@@ -95,7 +95,8 @@ static void judge_own(const struct guest *guest, const struct answer_head *head)
         complain("503 without Retry-After");
     if (head->status == 429 && !people.raw_answers) {
         bool mapped = addresses[key_address(guest->key)].bytes[10] == 255;
-        if (!(python.loop->settings.rate_versions & (mapped ? 1 : 2)) || !head->has_retry_after)
+        uint64_t versions = python.loop->settings.rate_versions | python.model[key_scope(guest->key)].rate_versions;
+        if (!(versions & (mapped ? 1 : 2)) || !head->has_retry_after)
             complain("429 for key %d, whose rate is not limited, or without Retry-After", guest->key);
     }
     if (head->status == 404 && !python.ever_absent[guest->key] && !people.raw_answers)

@@ -106,6 +106,7 @@ static struct {
     struct {
         bool there;
         uint64_t generation;
+        uint64_t rate_versions; /* that its own limits ever had */
     } model[SCOPES];
     int current[KEYS]; /* put, or NOBODY */
     int last[KEYS];    /* the last that Python said */
@@ -282,6 +283,10 @@ static void model_follow(void)
         case VALUE(MS_SHORTEN):
             if (python.model[scope].there)
                 model_shortens(scope, message->ends_us, at);
+            break;
+        case VALUE(MS_RATES):
+            if (python.model[scope].there)
+                python.model[scope].rate_versions |= message->ends_us;
             break;
         case VALUE(MS_UPSTREAMS):
             python.upstreams++;

@@ -215,6 +215,10 @@ class Conversation:
     def shorten(self, ms: int, scope: int = 0) -> Conversation:
         return self.put("shorten", scope, TIMES[ms])
 
+    def rates(self, versions: int, limit: int = 1, scope: int = 0) -> Conversation:
+        """Of one scope; versions: 0 none, 1 IPv4, 2 IPv6, 3 both."""
+        return self.put("rates", scope, versions | (limit - 1) << 2)
+
     def secrets(self, two: bool) -> Conversation:
         return self.put("secrets", two)
 

@@ -108,6 +108,18 @@ static void python_shorten(int scope, uint64_t ttl_ms)
     python_post(&message, scope, NOBODY, NOBODY);
 }
 
+/* Limits of one scope; 0: none there, whatever the settings say. For the model, ends_us has them too. */
+static void python_rates(int scope, unsigned versions, uint32_t limit)
+{
+    Message message = {.kind = VALUE(MS_RATES), .scope = (uint32_t)scope + 1, .ends_us = versions};
+    Rates *rates = take_block(sizeof(Rates), __func__, __LINE__);
+    *rates = (Rates){.versions = versions, .base_limit = limit, .burst_limit = 2 * limit};
+    rates->base_window_ms = rates->burst_window_ms = 1000;
+    message.payload = rates;
+    if (!python_post(&message, scope, NOBODY, NOBODY))
+        kernel_free(rates);
+}
+
 static void python_add_scope(int scope)
 {
     Message message = {.kind = VALUE(MS_ADD_SCOPE), .scope = (uint32_t)scope + 1};

@@ -48,8 +48,9 @@ enum operation {
     OP_SECRETS,         /* whether identities are signed with two from now on */
     OP_RENEW,           /* scope, time */
     OP_SHORTEN,         /* scope, time */
+    OP_RATES,           /* scope; versions, and limit */
     OPERATIONS,
-    OPERATIONS_ROOM = 40 /* inputs keep their meaning as long as there is room */
+    OPERATIONS_ROOM = 48 /* inputs keep their meaning as long as there is room */
 };
 
 enum { SETTING_BYTES = 40, CROWD_MOST = 300, QUIET_MS = 4 * 3600 * 1000 };
@@ -469,6 +470,11 @@ static bool operate(struct input *input)
     case OP_SHORTEN:
         python_shorten(first % SCOPES, next_time_ms(input));
         break;
+    case OP_RATES: {
+        uint8_t limits = next_byte(input);
+        python_rates(first % SCOPES, limits & 3, 1 + (limits >> 2 & 7));
+        break;
+    }
     case OP_ALL_ASK:
         for (unsigned i = 0; i < people.guest_most; i++) {
             if (people.guests[i].used && people.guests[i].wire) {

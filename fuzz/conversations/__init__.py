@@ -31,6 +31,7 @@ THEMES = (
     faults.faults,
     faults.descriptors,
     bounds.rates,
+    bounds.rates_of_one_scope,
     bounds.bounds,
     bounds.crowds,
     streams.bodies,

@@ -39,6 +39,35 @@ def rates() -> Iterator[tuple[str, Conversation]]:
             )
 
 
+def rates_of_one_scope() -> Iterator[tuple[str, Conversation]]:
+    """Beside settings with and without limits; others in their place, none, a scope that goes with its limits."""
+    for settings in (0, 3):
+        for versions in (0, 1, 2, 3):
+            start = Conversation(rate_versions=settings, base_limit=1, base_window_ms=1000)
+            yield (
+                f"rate-of-a-scope-{settings}-{versions}",
+                start.rates(versions, 2)
+                .crowd(0, 10)
+                .turn(6)
+                .all_ask()
+                .turn(3)
+                .rates(3, 1)
+                .all_ask()
+                .turn(3)
+                .rates(0)
+                .all_ask()
+                .turn(3)
+                .scope(0, False)
+                .turn(2)
+                .rates(1)
+                .scope(0, True)
+                .add_listener(0)
+                .connect()
+                .ask()
+                .turn(6),
+            )
+
+
 def bounds() -> Iterator[tuple[str, Conversation]]:
     """Each reached."""
     new = Conversation
