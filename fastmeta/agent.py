@@ -10,7 +10,7 @@ import signal
 import time
 from collections import ChainMap
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from oslo_log import log as logging
 
@@ -24,9 +24,9 @@ from fastmeta.folders import FolderWatcher
 from fastmeta.listeners import Listeners
 from fastmeta.lookup.choice import make_source
 from fastmeta.lookup.resolver import Resolver
-from fastmeta.lookup.source import LookupSource
+from fastmeta.lookup.source import LookupSource, OnChange
 from fastmeta.loops import DESCRIPTORS_OF_A_LOOP, Loops, divided
-from fastmeta.models import Scope
+from fastmeta.models import Change, Scope
 from fastmeta.notify import notify
 from fastmeta.process import connections_allowed, raise_descriptor_limit
 from fastmeta.relay import Relay
@@ -38,6 +38,9 @@ from fastmeta.status.errors import LastErrors
 from fastmeta.status.snapshot import Snapshots
 from fastmeta.upstreams.servers import Upstreams
 
+if TYPE_CHECKING:
+    from fastmeta.discovery.discovery import Discovery
+
 LOG = logging.getLogger(__name__)
 
 FEW_CONNECTIONS = 1000
@@ -48,6 +51,9 @@ _PARTS = {"max_connections_per_scope": 4, "max_connections_per_address": 32}
 
 DESCRIPTORS_OF_STAND_INS = 4096
 """Up to four each: two listeners, the holder's connection, and links. How many there will be, nobody knows."""
+
+DESCRIPTORS_OF_DISCOVERY = 16384
+"""Kept for namespaces that are found, each of which takes up to four; at most a quarter of all."""
 
 JOIN_GRACE = 5.0
 """Seconds beyond drain_timeout after which a core that does not end is given up."""
@@ -113,6 +119,9 @@ class Agent:
             on_error=errors.note,
         )
         reloader = Reloader(self._configuration, core, resolver, upstreams, _core_settings)
+        discovery = self._make_discovery(
+            folders, listeners, source, lambda: self._tell_status(listeners, relay, resolver)
+        )
         snapshots = Snapshots(
             core=core,
             scopes=scopes.by_number,
@@ -138,8 +147,11 @@ class Agent:
             for descriptor in core.filenos():
                 loop.add_reader(descriptor, events.read)
             upstreams.take(prepared)
-            await source.start(resolver.changed, resolver.announcing)
+            changed = resolver.changed if discovery is None else _both(resolver.changed, discovery.changed)
+            await source.start(changed, resolver.announcing)
             reporter.start()
+            if discovery is not None:
+                discovery.start()
             reachable = functools.partial(self._reachable, resolver)
             listeners.start(resolver.links_changed, reachable)
             if settings.relay is not None:
@@ -153,6 +165,8 @@ class Agent:
             await self._until_the_end()
         finally:
             notify("STOPPING=1")
+            if discovery is not None:
+                discovery.stop()
             listeners.stop()
             relay.stop()
             stand_ins.stop()
@@ -161,6 +175,8 @@ class Agent:
             core.stop(int(drain_timeout * 1000) if self._stopping.is_set() else 0)
             # Requests that wait for an identity may still get one.
             await self._wait_for_core(drain_timeout + JOIN_GRACE)
+            if discovery is not None:
+                await discovery.end()
             await resolver.stop()
             await upstreams.stop()
             await asyncio.gather(source.stop(), reporter.stop())
@@ -202,6 +218,29 @@ class Agent:
                 failure = str(error)
         if failure:  # (outside of except, where oslo.log would say it twice)
             LOG.warning("there is no control socket, and fastmeta status finds nobody: %s", failure)
+
+    def _make_discovery(
+        self,
+        folders: FolderWatcher,
+        listeners: Listeners,
+        source: LookupSource,
+        on_first: Callable[[], None],
+    ) -> Discovery | None:
+        settings = self._configuration.settings
+        if settings.discover is None:
+            return None
+        from fastmeta.discovery.discovery import Discovery
+        from fastmeta.discovery.metadata_networks import MetadataNetworks
+
+        return Discovery(
+            settings.discover,
+            settings.netns_dir,
+            folders,
+            listeners,
+            MetadataNetworks(source, lambda: self._configuration.settings.identity_ttl),
+            without={spec.namespace for spec in settings.listen},
+            on_first=on_first,
+        )
 
     def _one_ended(self) -> None:
         """One of the core's loops has ended."""
@@ -266,12 +305,14 @@ class Agent:
             LOG.warning("%s", doubt)
 
     def _tell_ready(self, listeners: Listeners, relay: Relay, resolver: Resolver) -> None:
+        discovers = self._configuration.settings.discover is not None
         LOG.log(
-            logging.INFO if listeners.open or relay.path else logging.WARNING,
-            "ready: %d of %d listeners are open%s",
+            logging.INFO if listeners.open or relay.path or discovers else logging.WARNING,
+            "ready: %d of %d listeners are open%s%s",
             listeners.open,
             listeners.wanted,
             f", and {relay.path}" if relay.path else "",
+            "; others are being found" if discovers else "",
         )
         notify("READY=1", _status(listeners, relay, resolver))
         self._ready = True
@@ -319,6 +360,14 @@ def _relay_scope_removed(relay: Relay, errors: LastErrors, number: int) -> None:
     errors.forget(number)
 
 
+def _both(first: OnChange, second: OnChange) -> OnChange:
+    def changed(change: Change) -> None:
+        first(change)
+        second(change)
+
+    return changed
+
+
 def _core_settings(settings: Settings) -> dict[str, int]:
     """Those of the core, for all loops together, with no more connections than there are descriptors for."""
     core = dict(settings.core)
@@ -328,9 +377,10 @@ def _core_settings(settings: Settings) -> dict[str, int]:
     loops = settings.loops
     relay = 1 + loops * _core.RELAY_OVER if settings.relay is not None else 0
     stand_ins = DESCRIPTORS_OF_STAND_INS if settings.stand_in else 0
+    found = min(DESCRIPTORS_OF_DISCOVERY, descriptors // 4) if settings.discover is not None else 0
     allowed = connections_allowed(
         descriptors,
-        len(settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP + relay + stand_ins,
+        len(settings.listen) + len(followed) + loops * DESCRIPTORS_OF_A_LOOP + relay + stand_ins + found,
         # Each upstream counts once: how many addresses a name has is not known yet, and may change.
         max(core["max_upstream_connections"], loops) * len(settings.upstreams),
     )

@@ -27,6 +27,10 @@ class ListenError(FastmetaError):
     """A listening socket cannot be opened."""
 
 
+class RulesError(FastmetaError):
+    """The rules of a router's namespace cannot be read or changed."""
+
+
 class LookupFailedError(FastmetaError):
     """A lookup source did not answer a question."""
 

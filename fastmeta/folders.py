@@ -96,6 +96,20 @@ class FolderWatcher:
             raise ConfigError(f"{folder}: cannot be watched: {error.strerror}") from error
         self._targets.append(target)
 
+    def unwatch(self, folder: str, on_seen: OnSeen) -> None:
+        """Ends what a watch() with the same arguments has begun."""
+        path = os.path.abspath(folder)
+        target = next((one for one in self._targets if one.path == path and one.on_seen == on_seen), None)
+        if target is None:
+            return
+        self._targets.remove(target)
+        for watch, targets in list(self._by_watch.items()):
+            if target in targets:
+                targets.remove(target)
+                if not targets:
+                    del self._by_watch[watch]
+                    self._drop_if_unused(watch)
+
     def close(self) -> None:
         """Nothing is called any more."""
         if not self._inotify.closed:

@@ -31,8 +31,8 @@ know in them is ignored. The options of oslo.log (`debug`, `log_file`, `log_dir`
 
 On SIGHUP the same files are read again, and what is different takes effect ([operations.md](operations.md)). Only
 {", ".join(f"`{name}`" for name in FIXED)}, all of `[neutron]`, the options of the
-agent's unix socket (`metadata_proxy_…`), those of the message bus ([bus.md](bus.md)) and oslo.log's but `debug` need a
-restart.
+agent's unix socket (`metadata_proxy_…`), those that go with `discover` ([discovery.md](discovery.md)), those of the
+message bus ([bus.md](bus.md)) and oslo.log's but `debug` need a restart.
 
 A file that holds the secret, and the ports file, must belong to root or to the user that fastmeta runs as, and nobody
 else may be able to write them; otherwise fastmeta refuses to start and says what to do.

@@ -40,6 +40,23 @@ def listeners(settings: Settings) -> Iterator[Finding]:
         yield Finding(LISTENERS, State.NOTE, f"{spec}: there is no namespace {path} yet; it is waited for")
 
 
+def discovery(settings: Settings) -> Iterator[Finding]:
+    """What would be found by itself, as it is at this moment. Namespaces are entered, and nothing is changed."""
+    spec = settings.discover
+    if spec is None:
+        return
+    # Only where it is wanted: it brings all of discovery along.
+    from fastmeta.check import discovery
+
+    without = {listen.namespace for listen in settings.listen}
+    found: list[Finding] = []
+    if spec.routers:
+        found += discovery.routers(spec, settings.netns_dir, without)
+    if spec.networks:
+        found += discovery.networks(spec, settings.netns_dir, without)
+    yield from found
+
+
 def log_files(conf: cfg.ConfigOpts) -> Iterator[Finding]:
     """Whether we could write them. None is made."""
     if conf.log_config_append:

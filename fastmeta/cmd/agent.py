@@ -33,10 +33,11 @@ def main(argv: list[str]) -> int:
     from fastmeta.agent import serve
 
     LOG.info(
-        "fastmeta agent %s starts: %d listeners%s, lookup %s",
+        "fastmeta agent %s starts: %d listeners%s%s, lookup %s",
         __version__,
         len(settings.listen),
         f", {settings.relay.path}" if settings.relay is not None else "",
+        ", others as they are found" if settings.discover is not None else "",
         settings.lookup,
     )
     failure: FastmetaError | None = None

@@ -126,6 +126,7 @@ async def _check(report: Report, argv: list[str], *, connect: bool) -> None:
     if settings is None:
         return
     report.findings += places.listeners(settings)
+    report.findings += places.discovery(settings)
     report.findings += found
     report.findings += places.log_files(conf)
 

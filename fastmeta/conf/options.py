@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
+from fastmeta.conf.discovery import DISCOVER_OPT
 from fastmeta.conf.types import Seconds, Whole
 
 FASTMETA_GROUP = cfg.OptGroup("fastmeta", title="fastmeta")
@@ -87,6 +88,7 @@ FASTMETA_OPTS: tuple[cfg.Opt, ...] = (
         "yet is waited for. Who gets to an address that is given here is believed to be in that network: "
         "make sure that nobody else can.",
     ),
+    DISCOVER_OPT,
     cfg.ListOpt(
         "upstreams",
         default=[],

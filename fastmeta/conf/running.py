@@ -10,12 +10,13 @@ from oslo_config import cfg
 
 from fastmeta.conf import list_opts
 from fastmeta.conf.bus import AGENT_GROUP, AGENT_OPTS, BUS_OPTS
+from fastmeta.conf.discovery import DISCOVERY_OPTS
 from fastmeta.conf.doubts import doubts
 from fastmeta.conf.neutron import KEYSTONE_OPTS, NEUTRON_GROUP
 from fastmeta.conf.relay import RELAY_OPTS
 from fastmeta.conf.settings import Settings, read
 
-FIXED = ("listen", "lookup", "ports_file", "netns_dir", "control_dir", "stand_in", "loops")
+FIXED = ("listen", "discover", "lookup", "ports_file", "netns_dir", "control_dir", "stand_in", "loops")
 """Options of [fastmeta], and fields of Settings, that hold until the process ends."""
 RELAY = "relay"
 """Likewise this field, made of the options of the agent's unix socket."""
@@ -37,7 +38,7 @@ _SOURCE = frozenset(shown(NEUTRON_GROUP, option.name) for option in KEYSTONE_OPT
 _BUS = frozenset(option.name for option in BUS_OPTS) | {
     shown(AGENT_GROUP, option.name) for option in AGENT_OPTS
 }
-_RELAY = frozenset(option.name for option in RELAY_OPTS) | {shown("fastmeta", RELAY)}
+_RELAY = frozenset(option.name for option in (*RELAY_OPTS, *DISCOVERY_OPTS)) | {shown("fastmeta", RELAY)}
 FREE = frozenset(OURS) - {shown("fastmeta", name) for name in FIXED} - _SOURCE - _BUS - _RELAY | {"debug"}
 """The options that can change while the process runs. All others of [DEFAULT] are oslo.log's."""
 

@@ -16,6 +16,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from fastmeta import conf as fastmeta_conf
+from fastmeta.conf.discovery import DISCOVERY_OPTS, DiscoverySpec, discovery_spec
 from fastmeta.conf.neutron import CREDENTIALS, OLD_NAMES
 from fastmeta.conf.relay import RelaySpec, relay_spec
 from fastmeta.conf.tls import TlsOptions, read_tls_options
@@ -69,8 +70,8 @@ _PREFIXES = {"qdhcp-": ScopeKind.NETWORK, "ovnmeta-": ScopeKind.NETWORK, "qroute
 class Settings:
     """Everything that an operator decides, checked. Times are seconds. Secrets do not show in its repr.
 
-    next_secret: None when there is none that could be another. tls: None when no upstream wants it. relay: None when
-    there is to be none. control_dir: likewise empty. lookup: never auto, but what it comes to.
+    next_secret: None when there is none that could be another. tls: None when no upstream wants it. relay, discover:
+    None when there is to be none. control_dir: likewise empty. lookup: never auto, but what it comes to.
     """
 
     upstreams: tuple[UpstreamSpec, ...]
@@ -78,6 +79,7 @@ class Settings:
     secret: bytes = field(repr=False)
     next_secret: bytes | None = field(repr=False)
     listen: tuple[ListenSpec, ...]
+    discover: DiscoverySpec | None
     relay: RelaySpec | None
     lookup: str
     ports_file: str
@@ -102,8 +104,11 @@ class Settings:
         _check_files(conf)
         reader = _Reader(conf)
         relay = _relay(conf, reader)
+        discover = discovery_spec(
+            reader.own("discover"), *(reader.default(option.name) for option in DISCOVERY_OPTS)
+        )
         stand_in = reader.own("stand_in")
-        listen = _listen(reader.own("listen"), needed=relay is None and not stand_in)
+        listen = _listen(reader.own("listen"), needed=relay is None and discover is None and not stand_in)
         upstreams = _upstreams(reader)
         secret = reader.default("metadata_proxy_shared_secret").encode()
         next_secret = reader.own("next_shared_secret").encode()
@@ -130,6 +135,7 @@ class Settings:
             secret=secret,
             next_secret=next_secret if next_secret not in (b"", secret) else None,
             listen=listen,
+            discover=discover,
             relay=relay,
             lookup=_lookup(conf, reader),
             ports_file=reader.own("ports_file") or "",
@@ -297,7 +303,7 @@ def _tls(reader: _Reader) -> TlsOptions:
 def _relay(conf: cfg.ConfigOpts, reader: _Reader) -> RelaySpec | None:
     """The agent's unix socket: when it is asked for, or nothing else is, as in the files of Neutron's agent."""
     path = reader.default("metadata_proxy_socket")
-    others = reader.own("listen") or reader.own("stand_in")
+    others = reader.own("listen") or reader.own("discover") or reader.own("stand_in")
     if not path or not reader.own("relay") or (others and not is_given(conf, "metadata_proxy_socket")):
         return None
     return relay_spec(
@@ -309,8 +315,8 @@ def _listen(texts: Sequence[str], *, needed: bool) -> tuple[ListenSpec, ...]:
     """All listeners, each place once."""
     if not texts and needed:
         raise ConfigError(
-            "[fastmeta] listen and stand_in are not set, and metadata_proxy_socket is empty (or relay is false): "
-            "there is nothing to serve; "
+            "[fastmeta] listen, discover and stand_in are not set, and metadata_proxy_socket is empty (or relay is "
+            "false): there is nothing to serve; "
             f"{_LISTEN_FORM}"
         )
     places: dict[tuple[str | None, str], ListenSpec] = {}

@@ -73,14 +73,15 @@ class Lab:
         self.leftovers: list[str] = []
         """Namespaces of killed labs that were removed on entering."""
         self._stack = contextlib.ExitStack()
-        self._switch = f"fastmeta-{self.tag}-switch"
+        self.switch = f"fastmeta-{self.tag}-switch"
+        """The namespace that has the bridges."""
         self._networks = 0
 
     def __enter__(self) -> Lab:
         self.leftovers = in_thread(remove_leftovers)
         self._registry = self._stack.enter_context(Registry(self.tag))
         try:
-            self.add_namespace(self._switch)
+            self.add_namespace(self.switch)
         except BaseException:
             self._stack.close()
             raise
@@ -126,7 +127,7 @@ class Lab:
             index = ipr.link_lookup(ifname=network.bridge)[0]
             ipr.link("set", index=index, state="up")
 
-        self._netlink(self._switch, make)
+        self._netlink(self.switch, make)
         return network
 
     def add_port(
@@ -157,7 +158,7 @@ class Lab:
 
         def connect(ipr: Any) -> None:
             chosen = {} if index is None else {"index": index}
-            with open(NETNS_FOLDER / self._switch, "rb") as switch:
+            with open(NETNS_FOLDER / self.switch, "rb") as switch:
                 end = {"ifname": peer, "net_ns_fd": switch.fileno()}
                 ipr.link("add", ifname=interface, kind="veth", address=mac_address, peer=end, **chosen)
 
@@ -179,7 +180,7 @@ class Lab:
                 ipr.route("add", dst=destination, gateway=gateway)
 
         self._netlink(namespace, connect)
-        self._netlink(self._switch, plug_in)
+        self._netlink(self.switch, plug_in)
         self._netlink(namespace, configure)
         fixed_ips = tuple(str(ipaddress.ip_interface(address).ip) for address in addresses)
         return Port(port_id, network, namespace, interface, mac_address, fixed_ips)

@@ -74,13 +74,14 @@ def in_namespaces(visits: Sequence[tuple[str, Callable[[], Result]]]) -> list[Re
 def _visit_all(visits: Sequence[tuple[str, Callable[[], Result]]], results: list[Result | Raised]) -> None:
     for path, function in visits:
         try:
-            _enter(path)
+            enter(path)
             results.append(function())
         except BaseException as error:
             results.append(Raised(error))
 
 
-def _enter(path: str) -> None:
+def enter(path: str) -> None:
+    """Moves the calling thread, for good: let it end, or enter another one. Raises as in_namespace does."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -43,3 +43,13 @@ def test_the_core_is_the_compiled_one() -> None:
     assert _core.__file__.endswith(tuple(EXTENSION_SUFFIXES))
     assert Path(_core.__file__).read_bytes()[:4] == b"\x7fELF"
     assert type(_core._sign).__name__ == "cython_function_or_method"
+
+
+def test_what_is_not_configured_is_not_loaded(root: Path) -> None:
+    """Discovery costs nothing where there is none."""
+    show = "import sys, fastmeta.agent, fastmeta.cmd.agent, fastmeta.cmd.config_check; print(*sys.modules)"
+    modules = set(run(sys.executable, "-c", show, cwd=root).split())
+    assert "fastmeta.agent" in modules
+    assert not any(
+        module.startswith(("fastmeta.discovery", "fastmeta.check.discovery")) for module in modules
+    )

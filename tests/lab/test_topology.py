@@ -212,7 +212,7 @@ def test_a_namespace_that_somebody_made_anew_is_left_alone(
         assert (NETNS_FOLDER / name).exists()
         assert f"{name} is another one than the lab made" in caplog.text
         remove_namespace(name)
-        assert (NETNS_FOLDER / keeper._switch).exists()
+        assert (NETNS_FOLDER / keeper.switch).exists()
 
 
 def test_one_of_its_own_can_go_before_the_end(lab: Lab) -> None:

@@ -191,3 +191,34 @@ def test_folder_that_comes_and_goes_for_ever(tmp_path: Path, monkeypatch: pytest
             watcher.watch(str(tmp_path / "x"), Notes())
 
     run(test)
+
+
+def test_not_watched_any_more(tmp_path: Path) -> None:
+    """Others who watch the same are told; nothing is left of who does not: not in the kernel either."""
+
+    async def test(watcher: FolderWatcher) -> None:
+        ends, stays = Notes(), Notes()
+        for notes in (ends, stays):
+            watcher.watch(str(tmp_path), notes)
+        alone = tmp_path / "alone"
+        alone.mkdir()
+        watcher.watch(str(alone), ends)
+        watcher.watch(str(tmp_path / "not" / "there"), ends)
+        watcher.unwatch(str(tmp_path), ends)
+        watcher.unwatch(str(alone), ends)
+        watcher.unwatch(str(tmp_path / "not" / "there"), ends)
+        watcher.unwatch(str(alone), ends)  # twice does no harm
+        (alone / "name").touch()
+        (tmp_path / "not" / "there").mkdir(parents=True)
+        (tmp_path / "other").touch()
+        await stays.until(Seen.CREATED, "other")
+        assert ends.seen == []
+        assert _watches(watcher) == 1
+
+    run(test)
+
+
+def _watches(watcher: FolderWatcher) -> int:
+    """How many the kernel has."""
+    info = Path(f"/proc/self/fdinfo/{watcher._inotify.fileno()}").read_text()
+    return sum(line.startswith("inotify ") for line in info.splitlines())

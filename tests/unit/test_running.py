@@ -85,6 +85,7 @@ OTHER_VALUES = {
         "max_headers",
         "warm_connections",
         "report_interval",
+        "metadata_port",
     )
 }
 OTHER_VALUES["[fastmeta] warm_connections"] = "3"
@@ -138,6 +139,8 @@ def test_an_option_that_is_taken_out(tmp_path: Path, name: str, value: str) -> N
         ("[fastmeta] listen", OTHER),
         ("[fastmeta] ports_file", "/elsewhere"),
         ("[fastmeta] netns_dir", "/elsewhere"),
+        ("[fastmeta] discover", "dhcp"),
+        ("metadata_access_mark", "0x2"),
         ("[fastmeta] loops", "2"),
         ("[neutron] region_name", "Elsewhere"),
         ("[neutron] password", "an0ther"),

@@ -12,6 +12,7 @@ from oslo_config import cfg
 
 from fastmeta import _core
 from fastmeta.conf import list_opts
+from fastmeta.conf.discovery import DiscoverySpec
 from fastmeta.conf.options import FASTMETA_GROUP, FASTMETA_OPTS
 from fastmeta.conf.settings import Settings, load
 from fastmeta.conf.types import Seconds, Whole
@@ -269,7 +270,7 @@ def test_whatever_an_option_takes_the_core_takes(tmp_path: Path) -> None:
 
 def test_nothing_to_listen_on(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="listen and stand_in are not set, and metadata_proxy_socket is empty"
+        ConfigError, match="listen, discover and stand_in are not set, and metadata_proxy_socket"
     ):
         settings_of(tmp_path, default="metadata_proxy_socket =", listen="")
 
@@ -293,6 +294,7 @@ def test_stand_ins_are_enough(tmp_path: Path) -> None:
 def test_the_socket_is_wanted_when_it_is_given_or_nothing_else_is(tmp_path: Path) -> None:
     """So Neutron's files are enough, and who only listens needs no folder for it."""
     assert settings_of(tmp_path).relay is None
+    assert settings_of(tmp_path, "discover = dhcp", listen="").relay is None
     for default in ("metadata_proxy_socket =", "state_path = /srv", "metadata_proxy_user = root"):
         assert settings_of(tmp_path, default=default).relay is None
     path = "metadata_proxy_socket = /run/m"
@@ -306,6 +308,48 @@ def test_the_socket_is_wanted_when_it_is_given_or_nothing_else_is(tmp_path: Path
         relay = settings_of(tmp_path, default=default, listen=listen).relay
         assert relay is not None
         assert relay.path == expected
+
+
+def test_what_is_found_by_itself(tmp_path: Path) -> None:
+    """Neutron's options with their defaults, and with other values."""
+    assert settings_of(tmp_path, default="metadata_port = 9700").discover is None
+    assert settings_of(tmp_path, "discover = router, dhcp").discover == DiscoverySpec(
+        routers=True,
+        networks=True,
+        metadata_port=9697,
+        mark=1,
+        ha_confs_path="/var/lib/neutron/ha_confs",
+        metadata_networks=False,
+    )
+    default = "metadata_port = 9700\nmetadata_access_mark = 0x8000\nstate_path = /srv\nenable_metadata_network = true"
+    assert settings_of(tmp_path, "discover = dhcp", default, listen="").discover == DiscoverySpec(
+        routers=False,
+        networks=True,
+        metadata_port=9700,
+        mark=0x8000,
+        ha_confs_path="/srv/ha_confs",
+        metadata_networks=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fastmeta", "default", "text"),
+    [
+        ("discover = routers", "", "discover: .*routers"),
+        ("discover = dhcp", "metadata_port = 0", "metadata_port: '0' is not a TCP port from 1 to 65535"),
+        (
+            "discover = router",
+            "metadata_access_mark = 0",
+            "metadata_access_mark = '0': right is a number from 0x1",
+        ),
+        ("discover = router", "metadata_access_mark = 0x10000", "right is a number from 0x1 to 0xffff"),
+        ("discover = router", "metadata_access_mark = 0x1/0xf", "right is a number from 0x1 to 0xffff"),
+        ("discover = router", "ha_confs_path = ha", "ha_confs_path = 'ha': must be an absolute path"),
+    ],
+)
+def test_what_cannot_be_found(tmp_path: Path, fastmeta: str, default: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        settings_of(tmp_path, fastmeta, default)
 
 
 def test_router_of_a_metadata_network_may_be_in_a_dhcp_namespace(tmp_path: Path) -> None:
