@@ -18,8 +18,8 @@ RELAY_OPTS: tuple[cfg.Opt, ...] = (
         default="$state_path/metadata_proxy",
         metavar="PATH",
         help="The unix socket on which haproxies that Neutron's agents have started hand over requests, in a folder "
-        "that exists. It is opened when this option is given, and when there is none of [fastmeta] listen, discover and "
-        "stand_in; an empty value, or [fastmeta] relay = false, says that it is not to be.",
+        "that exists. It is opened when this option is given, and when there is none of [fastmeta] listen, discover "
+        "and stand_in; an empty value, or [fastmeta] relay = false, says that it is not to be.",
     ),
     cfg.StrOpt(
         "metadata_proxy_socket_mode",

@@ -20,8 +20,10 @@ from fastmeta.netns.visits import Visits
 
 LOG = logging.getLogger(__name__)
 
-THREADS = 16
-"""That are in namespaces at once. They wait, for programs that run there, and these for the kernel to end a chain."""
+THREADS_FOR_NETWORKS = 2
+"""What is done there takes no time; more of them would only wait for each other, and keep the event loop waiting."""
+THREADS_FOR_ROUTERS = 16
+"""These wait for programs, and the programs for the kernel, which takes its time to end a chain of rules."""
 FAREWELL = 30.0
 """Seconds for taking away all rules at the end; what is left then is found at the next start."""
 
@@ -53,14 +55,17 @@ class Discovery:
         loop = asyncio.get_running_loop()
         self._without = frozenset(without)
         self._on_first = on_first
-        self._visits = Visits(loop, THREADS)
+        self._of_networks = Visits(loop, THREADS_FOR_NETWORKS)
+        self._of_routers = Visits(loop, THREADS_FOR_ROUTERS)
         self._names = Names(
             netns_dir, folders, prefixes_of(spec), on_appear=self._appeared, on_gone=self._gone
         )
         gathered = Gathered(listeners, loop)
-        self._routers = Routers(spec, self._names, folders, gathered, self._visits) if spec.routers else None
+        self._routers = (
+            Routers(spec, self._names, folders, gathered, self._of_routers) if spec.routers else None
+        )
         self._networks = Networks(
-            self._names, gathered, self._visits, metadata_networks if spec.metadata_networks else None
+            self._names, gathered, self._of_networks, metadata_networks if spec.metadata_networks else None
         )
         self._first: asyncio.Task[None] | None = None
 
@@ -96,13 +101,14 @@ class Discovery:
             LOG.error("after %g s the rules of some routers are still there", FAREWELL)
 
     async def _farewell(self, routers: Routers) -> None:
-        self._visits.drop()
-        await self._visits.idle()
+        self._of_routers.drop()
+        await self._of_routers.idle()
         routers.remove_rules()
-        await self._visits.idle()
+        await self._of_routers.idle()
 
     async def _say_first(self, began: float) -> None:
-        await self._visits.idle()
+        await self._of_networks.idle()
+        await self._of_routers.idle()
         LOG.info(
             "found and served: %d routers, %d networks, in %.2f s",
             self._routers.served if self._routers is not None else 0,
