@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmeta.lab.namespaces import inside
+from fastmeta.lab.namespaces import inside, run_command
 from fastmeta.lab.redirect import redirect_rules
 from tests.service.agents import until
 
@@ -157,6 +158,38 @@ def test_rules_of_a_killed_agent(scene: Scene) -> None:
     second.terminate()
     assert second.exit_status() == 0
     assert ours(router.path) == ours(router.path, 6) == []
+
+
+def test_with_the_other_iptables(scene: Scene) -> None:
+    """Whichever is installed is used: legacy here, where nft is what the machine has, or the other way round."""
+    other = "nft" if "legacy" in run_command(["iptables", "--version"]) else "legacy"
+    folder = scene.ha_confs.parent / "sbin"
+    folder.mkdir()
+    for base in ("iptables", "ip6tables"):
+        for name in ("restore", "save"):
+            program = shutil.which(f"{base}-{other}-{name}", path="/usr/sbin:/sbin")
+            assert program is not None
+            (folder / f"{base}-{name}").symlink_to(os.path.realpath(program))
+
+    def rules(version: str) -> list[str]:
+        lines = run_in(router.path, str(folder / f"{version}-save")).splitlines()
+        return sorted(line.split(" [")[0] for line in lines if "fastmeta" in line)
+
+    router = Router(scene)
+    prefix = ["env", f"PATH={folder}:{os.environ['PATH']}"]
+    first = scene.agent("router", prefix=prefix)
+    scene.until_served(router.guest)
+    right = [rules("iptables"), rules("ip6tables")]
+    assert [len(lines) for lines in right] == [13, 13]
+    assert ours(router.path) == []
+    os.kill(first.pid, signal.SIGKILL)
+    first.exit_status()
+    second = scene.agent("router", prefix=prefix)
+    scene.until_served(router.guest)
+    assert [rules("iptables"), rules("ip6tables")] == right
+    second.terminate()
+    assert second.exit_status() == 0
+    assert [rules("iptables"), rules("ip6tables")] == [[], []]
 
 
 def test_port_and_mark(scene: Scene) -> None:
