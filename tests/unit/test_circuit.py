@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -117,7 +118,7 @@ class TestWhileOpen:
             for _ in range(10):
                 await bench.fail(1, Failure.REFUSED, "401 for user neutron")
                 times.append(now())
-            pauses = [round(later - earlier, 3) for earlier, later in zip(times, times[1:], strict=False)]
+            pauses = [round(later - earlier, 3) for earlier, later in itertools.pairwise(times)]
             assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, circuit_module.LONGEST_REFUSED]
             begin = now()
             await bench.fail(1, Failure.AWAY, AWAY)
