@@ -89,8 +89,12 @@ static void tally_held(const Guest *guest)
     if (!guest->up || guest->second || !guest->up->has_head || guest->up->socket.interest || guest->begun || guest->out ||
         !guest->repeatable)
         complain("an answer is held, and should not be, or goes on");
-    if (loop->now_us > guest->parked_at_us + HELD_US)
-        complain("an answer is held for %lu us", (unsigned long)(loop->now_us - guest->parked_at_us));
+    int key = key_of_address((int)guest->scope->number - 1, guest->address, guest->interface);
+    const Entry *entry = entry_of(key);
+    if (!entry || !is_rechecked(entry, key))
+        complain("an answer to key %d is held, and nothing is asked about that", key);
+    if (loop->now_us > entry->rechecked_us + HELD_US)
+        complain("an answer is held for %lu us", (unsigned long)(loop->now_us - entry->rechecked_us));
 }
 
 static void tally_guest(struct tally *tally, const Guest *guest)

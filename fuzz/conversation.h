@@ -94,8 +94,6 @@ static void target_conversation(struct input *input)
     people.token_n = people.record_n = 0;
     people.raw_answers = false;
     memset(people.statuses, 0, sizeof people.statuses);
-    memset(people.unrepeatable, 0, sizeof people.unrepeatable);
-    memset(people.not_found_us, 0, sizeof people.not_found_us);
     people.requests_at_nova = people.answers_at_guests = people.requests_made = 0;
     script.input = input;
     LoopState *loop = take_block(sizeof(LoopState), __func__, __LINE__);

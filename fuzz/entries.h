@@ -7,8 +7,8 @@
 typedef TYPE(Entry) Entry;
 
 /* Rule 7. An identity that was confirmed so shortly ago is not doubted; for so long after a question for a 404 no other such
- * question is asked; and so long an answer is held at most, when the wheel of timers is late too. */
-enum { YOUNG_US = 2000000, RECHECKED_US = 10000000, HELD_US = 3200000, ASKED_US = 1000000 };
+ * question is asked; so long after it answers are held; and none is held longer, when the wheel of timers is late too. */
+enum { YOUNG_US = 2000000, RECHECKED_US = 10000000, WAITED_US = 2990000, HELD_US = 3200000, ASKED_US = 1000000 };
 
 static const Scope *core_scope(int scope)
 {
@@ -50,15 +50,11 @@ static const Guest *core_guest(int fd)
     return NULL;
 }
 
-/* Whether an answer to somebody of this key is held. */
-static bool is_rechecked(int key)
+/* Whether the source was asked because of Nova's 404, and has not said anything since. */
+static bool is_rechecked(const Entry *entry, int key)
 {
-    const Entry *entry = entry_of(key);
-    for (const Link *at = entry ? entry->waiters.next : NULL; at && at != &entry->waiters; at = at->next) {
-        if (((const Guest *)at->owner)->phase == VALUE(GS_RECHECK))
-            return true;
-    }
-    return false;
+    uint64_t at = python.rechecked[key].us == entry->rechecked_us ? python.rechecked[key].at : python.done;
+    return entry->rechecked_us && python.said_at[key] <= at;
 }
 
 /* What an entry says is what the messages said. */
@@ -116,6 +112,10 @@ static void entries_check(void)
                 }
                 /* Time may stand still from turn to turn: what was asked for in an earlier one, nobody renewed now. */
                 python.asked_us[key] = entry->asked_us;
+                if (python.rechecked[key].us != entry->rechecked_us) {
+                    python.rechecked[key].us = entry->rechecked_us;
+                    python.rechecked[key].at = python.done;
+                }
             }
         }
     }

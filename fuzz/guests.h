@@ -108,8 +108,6 @@ static void judge_not_found(const struct guest *guest, const struct record *reco
 {
     const LoopState *loop = python.loop;
     int key = record->key;
-    bool first = people.not_found_us[key] != loop->now_us;
-    people.not_found_us[key] = loop->now_us;
     const Guest *core = core_guest(guest->wire->fd);
     const Entry *entry = entry_of(key);
     /* When what was named since has ended, too, and is forgotten, the core cannot know. */
@@ -131,9 +129,9 @@ static void judge_not_found(const struct guest *guest, const struct record *reco
         return;
     if (!asked)
         complain("404 for identity %d passes, and the source was not asked about key %d", record->put, key);
-    /* What may not be repeated is asked about, and not held; the next ones are neither. */
-    if (first && entry->rechecked_us == loop->now_us && !people.unrepeatable[key] && !is_rechecked(key) &&
-        loop->now_ms < core->upstream_by_ms && python.puts[record->put].confirmed_at <= record->asked_at)
+    /* What may not be repeated is asked about, and not held. */
+    if (core->repeatable && is_rechecked(entry, key) && loop->now_us - entry->rechecked_us < WAITED_US &&
+        loop->now_ms < core->upstream_by_ms)
         complain("404 for identity %d passes before the source has said anything about key %d", record->put, key);
 }
 

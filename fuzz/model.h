@@ -112,6 +112,7 @@ static struct {
     int last[KEYS];    /* the last that Python said */
     int named[KEYS];   /* the last that counted, though it may have ended; NOBODY: none, or that the address is nobody's */
     uint64_t changed_at[KEYS];         /* the message that made it so */
+    uint64_t said_at[KEYS];            /* the last message that said who it is, or that this is open */
     uint64_t revoked_at[KEYS];         /* the last message that ended what was in flight */
     uint64_t scope_revoked_at[SCOPES]; /* the last revocation in the scope, of whatever */
     struct {
@@ -121,6 +122,9 @@ static struct {
         uint64_t at, before_us;
     } renewals; /* in this turn */
     uint64_t asked_us[KEYS]; /* of its entry, when the last turn ended */
+    struct {
+        uint64_t us, at; /* of its entry, when the last turn ended; messages taken by the end of the turn in which it began */
+    } rechecked[KEYS];
     bool ever_absent[KEYS];
     unsigned upstreams; /* messages that named servers */
     int set;            /* what the last of them named */
@@ -165,6 +169,7 @@ static void model_revoke(int scope, int key, uint64_t at)
         if (key == NOBODY || key == key_of(scope, a)) {
             model_forget(key_of(scope, a), at);
             python.revoked_at[key_of(scope, a)] = at;
+            python.said_at[key_of(scope, a)] = at;
         }
     }
     python.scope_revoked_at[scope] = at;
@@ -250,13 +255,16 @@ static void model_follow(void)
             model_revoke(scope, NOBODY, at);
             break;
         case VALUE(MS_IDENTITY):
-            if (fresh)
+            if (fresh) {
                 model_confirms(message, at);
+                python.said_at[key] = at;
+            }
             break;
         case VALUE(MS_ABSENT):
         case VALUE(MS_REFUSED):
             if (fresh) {
                 model_changes(key, at);
+                python.said_at[key] = at;
                 if (message->kind == VALUE(MS_ABSENT)) {
                     python.ever_absent[key] = true;
                     model_names(key, NOBODY, at);

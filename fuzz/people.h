@@ -120,8 +120,6 @@ static struct {
     unsigned token_n;
     struct record records[RECORDS];
     unsigned record_n;
-    bool unrepeatable[KEYS]; /* one of its guests has sent what may not be repeated, or arbitrary bytes */
-    uint64_t not_found_us[KEYS]; /* when 404 of Nova's last began */
     bool raw_answers; /* Nova sent arbitrary bytes somewhere */
     uint64_t turn_us; /* the time when epoll was last asked */
     uint64_t requests_at_nova, answers_at_guests;

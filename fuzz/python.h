@@ -368,6 +368,8 @@ static void python_start(LoopState *loop)
     memset(python.ever_absent, 0, sizeof python.ever_absent);
     memset(python.problems, 0, sizeof python.problems);
     memset(python.changed_at, 0, sizeof python.changed_at);
+    memset(python.said_at, 0, sizeof python.said_at);
+    memset(python.rechecked, 0, sizeof python.rechecked);
     memset(python.revoked_at, 0, sizeof python.revoked_at);
     memset(python.scope_revoked_at, 0, sizeof python.scope_revoked_at);
     memset(&python.renewals, 0, sizeof python.renewals);

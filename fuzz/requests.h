@@ -245,7 +245,6 @@ static void guest_asks(struct guest *guest, enum ask ask, size_t number)
         bytes_print(to, "\r\n\r\n");
         break;
     }
-    people.unrepeatable[guest->key] |= !about->repeatable || about->malformed;
 }
 
 /* More of the content that ASK_POST_SLOW announced. */
@@ -474,7 +473,6 @@ static void guest_says(struct guest *guest, const uint8_t *data, size_t length)
     if (!guest->wire || bytes_length(&guest->todo) > 1 << 20)
         return;
     guest->wild = true;
-    people.unrepeatable[guest->key] = true;
     for (unsigned i = 0; i < people.token_n; i++) {
         if (people.tokens[i].guest == guest->serial)
             people.tokens[i].wild = true;

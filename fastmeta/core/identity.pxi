@@ -103,6 +103,12 @@ cdef void id_clear(Scope *scope, Entry *entry) noexcept nogil:
     entry.asked_us = 0
 
 
+cdef inline void id_not_rechecked(Entry *entry) noexcept nogil:
+    """The next 404 of Nova's may lead to a question, whatever earlier ones led to."""
+    entry.rechecked_us = 0
+    entry.rechecking = False
+
+
 cdef void id_drop(LoopState *loop, Scope *scope, Entry *entry) noexcept nogil:
     """Takes an entry that nobody waits in out of the table and frees it."""
     cdef Entry **place = &scope.buckets[id_hash(loop, entry.address, entry.interface) & (scope.bucket_n - 1)]
@@ -155,9 +161,12 @@ cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Ident
     if message.generation != scope.generation:
         # The question was sent before a revocation: its answer counts for nothing. Ask anew for those who wait.
         free(identity)
-        if entry is not NULL and not ls_is_empty(&entry.waiters):
+        if entry is not NULL:
             entry.asked_us = 0
-            id_ask(loop, scope, entry)
+            if ls_is_empty(&entry.waiters):
+                id_not_rechecked(entry)
+            else:
+                id_ask(loop, scope, entry)
         return
     if entry is NULL and message.kind != MS_REFUSED:
         entry = id_make(loop, scope, message.address, message.interface)
@@ -169,6 +178,7 @@ cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Ident
         loop.namings += 1
         entry.naming = loop.namings
     id_clear(scope, entry)
+    entry.rechecking = False
     if message.kind == MS_IDENTITY:
         entry.state = EN_VALID
         entry.identity = identity
@@ -182,7 +192,7 @@ cdef void id_answer(LoopState *loop, Scope *scope, const Message *message, Ident
             entry.ends_us = message.ends_us
             scope.absent_n += 1
     if by_unlikely(changed):
-        entry.rechecked_us = 0
+        id_not_rechecked(entry)
         # Whoever gives answers should have revoked it first. Nothing of the former instance goes out all the same.
         scope.revision += 1
         up_revoke(loop, scope, message.address, message.interface)
@@ -200,7 +210,7 @@ cdef void id_revoke_entry(LoopState *loop, Scope *scope, Entry *entry) noexcept 
     if ls_is_empty(&entry.waiters):
         id_drop(loop, scope, entry)
     else:
-        entry.rechecked_us = 0             # what was asked then was asked about another identity
+        id_not_rechecked(entry)            # what was asked then was asked about another identity
         id_ask(loop, scope, entry)
 
 

@@ -1,11 +1,12 @@
 # Rule 7: Nova's 404 usually means that there is no such path. It may also mean that the instance is gone, that its
 # address belongs to another one by now, and that nobody has said so. So the source is asked again, and the 404 is held
-# until it has answered. Prefix rc_. The guest waits in its entry, with the answer in its connection to Nova.
+# until it has answered; further ones for the same address, too. Prefix rc_. The guest waits in its entry, with the
+# answer in its connection to Nova.
 
 cdef enum:
     RC_YOUNG_US = 2000000      # an identity that was confirmed so shortly ago is not doubted
     RC_AGAIN_US = 10000000     # for so long after a 404 further ones lead to no question about the same identity
-    RC_WAIT_MS = 3000          # the answer is not held longer: the source may be away
+    RC_WAIT_US = 3000000       # from the question on no answer is held longer: the source may be away
 
 
 cdef void rc_other(LoopState *loop, Guest *guest) noexcept nogil:
@@ -22,17 +23,20 @@ cdef bint rc_hold(LoopState *loop, Upstream *up, uint32_t head_length) noexcept 
     cdef Guest *guest = up.guest
     cdef Scope *scope = guest.scope
     cdef Entry *entry = id_make(loop, scope, guest.address, guest.interface)
-    cdef uint64_t wait_ms
     if by_unlikely(entry is not NULL and entry.state != EN_PENDING and entry.naming != up.naming):
         rc_other(loop, guest)              # what it was sent as had ended, and the address is another's since
         return True
     if (entry is NULL or entry.state == EN_ABSENT
-            or (entry.state == EN_VALID and loop.now_us - entry.confirmed_us < RC_YOUNG_US)
-            or (entry.rechecked_us and loop.now_us - entry.rechecked_us < RC_AGAIN_US)
-            or not id_ask(loop, scope, entry)):
+            or (entry.state == EN_VALID and loop.now_us - entry.confirmed_us < RC_YOUNG_US)):
         return False
-    entry.rechecked_us = loop.now_us
-    st_count(loop, scope, CT_RECHECKS, 1)
+    if entry.rechecked_us == 0 or loop.now_us - entry.rechecked_us >= RC_AGAIN_US:
+        if not id_ask(loop, scope, entry):
+            return False
+        entry.rechecked_us = loop.now_us
+        entry.rechecking = True
+        st_count(loop, scope, CT_RECHECKS, 1)
+    if not entry.rechecking or loop.now_us - entry.rechecked_us >= RC_WAIT_US:
+        return False                       # it was answered, or will not be
     if not guest.repeatable:
         return False                       # it could not be sent to anybody else: only later ones gain from the answer
     st_unwatch(loop, &up.socket)
@@ -41,8 +45,8 @@ cdef bint rc_hold(LoopState *loop, Upstream *up, uint32_t head_length) noexcept 
     guest.phase = GS_RECHECK
     guest.parked_at_us = loop.now_us
     ls_insert(&entry.waiters, &guest.wait, guest)
-    wait_ms = loop.now_ms + RC_WAIT_MS
-    tm_set(loop, &guest.timer, guest, min(wait_ms, guest.upstream_by_ms))
+    tm_set(loop, &guest.timer, guest,
+           min(loop.now_ms + (entry.rechecked_us + RC_WAIT_US - loop.now_us) // 1000, guest.upstream_by_ms))
     # A reset should end the wait: see gs_park.
     if guest.socket.interest == 0 and st_watch(loop, &guest.socket, 0) < 0:
         gs_close(loop, guest, CE_RESOURCES, False)

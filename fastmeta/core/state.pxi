@@ -161,6 +161,7 @@ cdef struct Entry:
     uint64_t rechecked_us      # when a 404 of Nova's led to a question about its identity; 0: never
     uint64_t naming            # VALID, ABSENT: its number of all that were named; the same again is no other
     bint used                  # VALID: by a request, since it was confirmed
+    bint rechecking            # the question of rechecked_us has not been answered
     Identity *identity         # owned; VALID only
     Link waiters               # guests, by .wait
 

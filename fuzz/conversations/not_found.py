@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fuzz.operations import Conversation
+from fuzz.operations import RESET, Conversation
 
 
 def doubted(policy: str = "late", ask: str = "get", start: Conversation | None = None) -> Conversation:
@@ -103,6 +103,42 @@ def named() -> Iterator[tuple[str, Conversation]]:
             .answer("404", server=1)
             .turn(4),
         )
+        # The second one's 404 comes while the first one's is held, or its guest has gone; a third one's later.
+        for end in ("", "-the-first-goes"):
+            conversation = (
+                Conversation(answers=False)
+                .identity(0)
+                .turn()
+                .connect()
+                .connect()
+                .time(2500)
+                .policy(0, "late")
+                .ask("get")
+                .ask("get", guest=1)
+                .turn(6)
+                .answer("404", 100)
+                .turn(3)
+                .time(1000)
+                .turn(2)
+            )
+            if end:
+                conversation.guest_ends(RESET).turn(3)
+            yield (
+                f"not-found-second-{policy}{end}",
+                conversation.answer("404", 100, server=0 if end else 1)
+                .turn(3)
+                .time(1000)
+                .turn(2)
+                .late(0, policy)
+                .turn(5)
+                .answer("404")
+                .answer("404", server=1)
+                .turn(4)
+                .ask("get")
+                .turn(5)
+                .answer("404")
+                .turn(4),
+            )
     yield "not-found-young", doubted().identity(0, "same").turn(2).answer("404").turn(3)
     yield (
         "not-found-again-and-again",

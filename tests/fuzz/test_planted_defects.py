@@ -226,7 +226,11 @@ DEFECTS = {
     "an answer is held too long": (
         "conversation",
         "an answer is held for",
-        Defect("recheck", "loop.now_ms + RC_WAIT_MS", "loop.now_ms + RC_WAIT_MS * (1 + PLANTED)"),
+        Defect(
+            "recheck",
+            "loop.now_ms + (entry.rechecked_us",
+            "loop.now_ms + PLANTED * 3000 + (entry.rechecked_us",
+        ),
     ),
     "a held answer passes although another instance was named": (
         "conversation",
@@ -296,6 +300,24 @@ DEFECTS = {
         "conversation",
         "before the source has said anything",
         Defect("recheck", "    if not guest.repeatable:\n", "    if not guest.repeatable or PLANTED:\n"),
+    ),
+    "a second 404 passes before the source has answered": (
+        "conversation",
+        "before the source has said anything",
+        Defect(
+            "recheck",
+            "    if not entry.rechecking or ",
+            "    if not entry.rechecking or (PLANTED and entry.rechecked_us != loop.now_us) or ",
+        ),
+    ),
+    "404 is held although the source has answered": (
+        "conversation",
+        "is held, and nothing is asked about that",
+        Defect(
+            "identity",
+            "    entry.rechecking = False\n    if message.kind",
+            "    entry.rechecking = entry.rechecking and PLANTED\n    if message.kind",
+        ),
     ),
     "what may not be repeated is held": (
         "conversation",
