@@ -35,7 +35,8 @@ agent's unix socket (`metadata_proxy_…`), those that go with `discover` ([disc
 message bus ([bus.md](bus.md)) and oslo.log's but `debug` need a restart.
 
 A file that holds the secret, and the ports file, must belong to root or to the user that fastmeta runs as, and nobody
-else may be able to write them; otherwise fastmeta refuses to start and says what to do.
+else may be able to write them; otherwise fastmeta refuses to start and says what to do. Configuration files may be
+written by that user's group, too, if nobody else is in it, as Debian has it.
 """
 
 

@@ -348,7 +348,7 @@ def _listen(texts: Sequence[str], *, needed: bool) -> tuple[ListenSpec, ...]:
 def _check_files(conf: cfg.ConfigOpts) -> None:
     """All configuration files decide who is believed to be who, and most hold secrets."""
     for path in config_files(conf):
-        read_trusted_file(path)
+        read_trusted_file(path, by_own_group=True)
 
 
 def config_files(conf: cfg.ConfigOpts) -> list[str]:

@@ -39,6 +39,7 @@ def test_sdist(sdist: Path, source: Path) -> None:
         "fastmeta/stand_in/c/stand_in.h",
     } <= names
     assert {"pyproject.toml", "setup.py", "README.md", "LICENSE"} <= names
+    assert {"etc/systemd/fastmeta.service", "etc/fastmeta.conf.sample", "docs/operations.md"} <= names
     # Generated and compiled files: a build must make its own.
     assert not {
         name

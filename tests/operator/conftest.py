@@ -10,6 +10,22 @@ import pytest
 
 from .kit import Nova
 
+FIGURES: list[str] = []
+
+
+@pytest.hookimpl
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("systemd's judgement of the units (0 is best, 10 worst)")
+        for line in FIGURES:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def record_figure() -> list[str]:
+    """Its lines are printed at the end of the run."""
+    return FIGURES
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:

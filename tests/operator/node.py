@@ -37,8 +37,9 @@ class Node:
             "metadata_proxy_shared_secret": SECRET,
         }
         """[DEFAULT] of metadata_agent.ini: what every operator sets."""
-        self.fastmeta = {"park_timeout": "1", "access_log": "true"}
-        """[fastmeta] of a third file; park_timeout: what is not served is found out soon."""
+        self.fastmeta = {"park_timeout": "1", "access_log": "true", "control_dir": f"{folder}/control"}
+        """[fastmeta] of a third file; park_timeout: what is not served is found out soon; control_dir: there may be
+        other agents on this machine."""
         self._stack = ExitStack()
         self._agents = 0
 

@@ -33,7 +33,12 @@ class Agent:
         self._config = write_config(
             folder,
             default=[f"nova_metadata_port = {nova.tcp_port}", *default],
-            fastmeta=[LISTEN.format(self.tcp_port), "access_log = true", "drain_timeout = 0"],
+            fastmeta=[
+                LISTEN.format(self.tcp_port),
+                "access_log = true",
+                "drain_timeout = 0",
+                f"control_dir = {folder}/control",
+            ],
         )
 
     @contextlib.contextmanager
