@@ -17,11 +17,14 @@ import pytest
 from fastmeta.lab.topology import METADATA_ADDRESS, Lab
 from tests.bus.neutron import NeutronServer
 from tests.bus.rabbit import RabbitMQ
+from tests.discovery.scene import Router, ours
+from tests.discovery.scene import Scene as Discovery
 from tests.lookup.cloud import PASSWORD, PROJECT
 from tests.lookup.cloud import USER as METADATA
 from tests.lookup.cloud import Cloud as Keystone
 from tests.nova_side.certificates import Authority
 from tests.service import conftest as service
+from tests.service.agents import SECRET as SERVICE_SECRET
 from tests.service.agents import Cloud, until
 from tests.service.guests import Guest
 from tests.service.upstream import Upstream
@@ -211,6 +214,33 @@ def test_sockets_in_namespaces(folder: Path, lab: Lab) -> None:
             assert running.inside("test", "-S", "/run/fastmeta/stand-ins").returncode == 0
             assert " WARNING " not in running.service.log()
         assert upstream.wrong == []
+
+
+def test_routers_that_are_found(folder: Path, lab: Lab) -> None:
+    """The same unit: iptables is a program that it starts, with its capabilities and under the same rules."""
+    with Discovery(lab) as scene:
+        router = Router(scene)
+        scene.namespaces.folder.chmod(0o755)
+        own = [
+            "[DEFAULT]",
+            f"nova_metadata_port = {scene.upstream.tcp_port}",
+            f"metadata_proxy_shared_secret = {SERVICE_SECRET}",
+            "[fastmeta]",
+            "discover = router, dhcp",
+            f"netns_dir = {scene.namespaces.folder}",
+            "ports_file = /etc/fastmeta/ports.json",
+        ]
+        files = {
+            "/etc/neutron/neutron.conf": ("[DEFAULT]\nstate_path = /var/lib/neutron\n", "root", 0o660),
+            "/etc/fastmeta/fastmeta.conf": ("\n".join([*own, ""]), "root", 0o640),
+            "/etc/fastmeta/ports.json": (json.dumps({"ports": scene.cloud.ports()}), "root", 0o640),
+        }
+        with RunningUnit(OF_NAMESPACES, folder, files) as running:
+            scene.until_served(router.guest)
+            assert ours(router.path)
+            assert " WARNING " not in running.service.log()
+        assert ours(router.path) == []
+        scene.check()
 
 
 def _answers(guest: Guest) -> bool:
