@@ -17,6 +17,8 @@ def set_up_logging(conf: cfg.ConfigOpts) -> None:
     """Raises ConfigError when there would be no log as the options want it."""
     # Its errors are not for the message bus: conf.stock says so of this option.
     instead: dict[str, Any] = {"publish_errors": False}
+    if "watch_log_file" in conf:  # up to oslo.log 7; from 6 on an error, though it would be done all the same
+        instead["watch_log_file"] = False
     if not _can_use_journal(conf):
         # As a service of systemd we have the journal there, too.
         instead |= {"use_journal": False, "use_stderr": True}

@@ -7,6 +7,7 @@ from fastmeta.conf.stock_rows import no_effect as _none
 from fastmeta.conf.stock_rows import same as _same
 
 _LOG = "tests/operator/test_log_files.py"
+_ROTATION = "tests/operator/test_log_rotation.py"
 _LOG_OPTION = "tests/operator/test_log_options.py"
 _OURS = "oslo.log's own, with its meaning"
 NO_NOTIFICATIONS = "errors are in the log, and not sent over the message bus as well"
@@ -19,11 +20,11 @@ LOG_OPTIONS: tuple[StockOption, ...] = (
     _same("DEFAULT", "log_date_format", "%H:%M:%S", f"{_LOG}::test_formats", _OURS),
     _same("DEFAULT", "log_file", "metadata-agent.log", f"{_LOG}::test_a_file", _OURS),
     _same("DEFAULT", "log_dir", "/var/log/neutron", f"{_LOG}::test_a_folder", _OURS),
-    _same("DEFAULT", "log_rotation_type", "size", f"{_LOG}::test_rotated_by_size", _OURS),
-    _same("DEFAULT", "log_rotate_interval", "7", f"{_LOG}::test_rotated_by_time", _OURS),
-    _same("DEFAULT", "log_rotate_interval_type", "hours", f"{_LOG}::test_rotated_by_time", _OURS),
-    _same("DEFAULT", "max_logfile_count", "7", f"{_LOG}::test_rotated_by_time", _OURS),
-    _same("DEFAULT", "max_logfile_size_mb", "50", f"{_LOG}::test_rotated_by_size", _OURS),
+    _same("DEFAULT", "log_rotation_type", "size", f"{_ROTATION}::test_rotated_by_size", _OURS),
+    _same("DEFAULT", "log_rotate_interval", "7", f"{_ROTATION}::test_rotated_by_time", _OURS),
+    _same("DEFAULT", "log_rotate_interval_type", "hours", f"{_ROTATION}::test_rotated_by_time", _OURS),
+    _same("DEFAULT", "max_logfile_count", "7", f"{_ROTATION}::test_rotated_by_time", _OURS),
+    _same("DEFAULT", "max_logfile_size_mb", "50", f"{_ROTATION}::test_rotated_by_size", _OURS),
     _same("DEFAULT", "logging_default_format_string", "%(message)s", f"{_LOG}::test_formats", _OURS),
     _same("DEFAULT", "default_log_levels", "fastmeta=ERROR", f"{_LOG}::test_levels", _OURS),
     _same("DEFAULT", "use_syslog", "true", f"{_LOG_OPTION}::test_syslog", _OURS),
@@ -68,6 +69,12 @@ LOG_OPTIONS: tuple[StockOption, ...] = (
             ("instance_format", "%(uuid)s", "an instance of Nova's compute service"),
             ("instance_uuid_format", "%(uuid)s", "an instance of Nova's compute service"),
         )
+    ),
+    _none(
+        "DEFAULT",
+        "watch_log_file",
+        "true",
+        "without meaning since oslo.log 6.0 (2024.2): a log file that somebody has moved is followed in any case",
     ),
     _none("DEFAULT", "publish_errors", "true", NO_NOTIFICATIONS),
 )
