@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import json
+import importlib
 import os
 import sys
 import tempfile
@@ -12,6 +12,7 @@ from pathlib import Path
 from bench import instructions, machine, namespaces, parsing, peers, promises, report, rounds, syscalls
 from bench.build import BuildError, build
 from bench.load import LoadError
+from bench.output import progress, write
 from bench.promises import judge
 from bench.results import Results
 from bench.scenarios import SCENARIOS
@@ -24,11 +25,17 @@ TRACED_CONNECTIONS = 16
 # Under callgrind one guest is enough: what depends on how many ask at once is the kernel's work.
 INSTRUCTION_SCENARIOS = ("keep-1", "close-1")
 INSTRUCTION_PEERS = ("floor", "fastmeta", "haproxy", "nginx")
+COMMANDS = {"scale": "bench.scale", "compare": "bench.compare", "page": "bench.page"}
+"""Beside peers: each is a module of its own."""
 PARTS = ("cpu", "calls", "instructions", "parsing", "namespaces")
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench [peers]",
+        description=__doc__,
+        epilog=f"Other commands, each with a --help of its own: {', '.join(COMMANDS)}, and python -m bench.lookups.",
+    )
     parser.add_argument("--rounds", type=int, default=30, help="rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.06, help="of each run (default: %(default)s)")
     parser.add_argument(
@@ -65,12 +72,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--namespaces must be from 1 to 10,000")
     options.part = options.part or list(PARTS)
     return options
-
-
-def progress(text: str) -> None:
-    """One line that is written over; nothing where there is no terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
@@ -186,6 +187,15 @@ def count_instructions(setting: peers.Setting, results: Results) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command, or without one peers."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in COMMANDS:
+        status: int = importlib.import_module(COMMANDS[given[0]]).main(given[1:])
+        return status
+    return compare_peers(given[1:] if given[:1] == ["peers"] else given)
+
+
+def compare_peers(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     results = Results(
         scenarios=[name for name in SCENARIOS if not options.scenario or name in options.scenario],
@@ -231,8 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **results.as_dict(),
             "promises": [verdict.as_dict() for verdict in verdicts],
         }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        write(options.json, document)
     if interrupted:
         return 130
     return int(options.gate and not all(verdict.holds for verdict in verdicts))

@@ -276,7 +276,7 @@ def running(
             raise PeerMissing(f"{name} does not start: {error}") from error
         stack.callback(processes.end, process)
         if notify is not None:
-            ready = _notified(notify, process, patience)
+            ready = notified(notify, process, patience)
         else:
             ready = processes.wait_until_listening(port, process, patience)
         if not ready:
@@ -292,7 +292,8 @@ def last_words(log: Path) -> str:
     return " | ".join(lines[-5:]) or "(none)"
 
 
-def _notified(notify: socket.socket, process: subprocess.Popen[bytes], seconds: float) -> bool:
+def notified(notify: socket.socket, process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether the process has said READY=1 in that time."""
     notify.settimeout(0.1)
     for _ in range(int(seconds * 10)):
         if process.poll() is not None:

@@ -63,4 +63,4 @@ if [ ! -x "$venv/bin/pip" ]; then
 fi
 echo "setup: Python packages, and the core (compiled)"
 "$venv/bin/pip" install -q --disable-pip-version-check "setuptools>=77" "Cython>=3.2,<3.4" wheel
-"$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation -e '.[rpc,test,lint,build]'
+"$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation -e '.[rpc,test,bench,lint,build]'
