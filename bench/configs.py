@@ -137,10 +137,16 @@ def fastmeta(
     identity_ttl: int = 10,
     idle: Sequence[str] = (),
     certificate: Path | None = None,
+    transport_url: str = "",
 ) -> str:
     """The whole job: lookup, signature, identity's time to live; nothing is switched off. All guests of the load come
     from one address here, so what one address may hold is raised, as the peers hold back nobody. idle: namespaces with
-    a listener each that nobody asks. certificate: of the upstream, which is spoken to by TLS then."""
+    a listener each that nobody asks. certificate: of the upstream, which is spoken to by TLS then. transport_url: of a
+    message bus, which is asked in place of the ports file."""
+    lookup = f"lookup = static\nports_file = {ports_file}"
+    bus = ""
+    if transport_url:
+        lookup, bus = "lookup = rpc", f"transport_url = {transport_url}\nhost = bench"
     tls = f"nova_metadata_protocol = https\nauth_ca_cert = {certificate}\n" if certificate else ""
     listeners = "\n".join(
         f"listen = network:{network_id(number)}@{name}/169.254.169.254:80" for number, name in enumerate(idle)
@@ -150,10 +156,9 @@ def fastmeta(
 nova_metadata_host = 127.0.0.1
 nova_metadata_port = {upstream_port}
 metadata_proxy_shared_secret = {job.SECRET}
-{tls}
+{tls}{bus}
 [fastmeta]
-lookup = static
-ports_file = {ports_file}
+{lookup}
 control_dir =
 listen = network:{job.NETWORK_ID}@127.0.0.1:{port}
 identity_ttl = {identity_ttl}

@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from bench import configs, peers, processes, rounds
+from bench.agents import started
 from bench.scenarios import Scenario
 from fastmeta.exceptions import FastmetaError
 from fastmeta.netns.sockets import Place, open_listening_sockets
+from tests.bus import rabbit
 
 NUMBER = 1000
 REPEATS = 7
+BUS_SETTLE = 8.0
 # Peers' figures are of a few, and multiplied: a thousand of them would take minutes and gigabytes.
 FEW = 20
 
@@ -55,6 +58,8 @@ class Figures:
     memory: int | None = None
     further: float | None = None
     haproxy_memory: float | None = None
+    memory_rpc: int | None = None
+    """With lookup = rpc, on a message bus on which no server of Neutron's is."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -198,6 +203,23 @@ def measure(setting: peers.Setting, figures: Figures, more: int, gap: Callable[[
                 sizes.append(memory(service.pids()))
         figures.memory = sizes[0]
         figures.further = (sizes[1] - sizes[0]) / (more - figures.number)
+    with (
+        _told(gap, "memory with lookup = rpc"),
+        message_bus() as transport_url,
+        started(first, setting.upstream_port, setting.core, transport_url) as process,
+    ):
+        # It has subscribed to events, reported, and got its own message back.
+        time.sleep(BUS_SETTLE)
+        figures.memory_rpc = memory(processes.family(process.pid))
+
+
+@contextmanager
+def message_bus() -> Iterator[str]:
+    """A RabbitMQ of our own; gives its transport_url. Raises NamespaceError when there is none."""
+    if not Path(rabbit.PROGRAM).exists():
+        raise NamespaceError("RabbitMQ is not installed (make setup installs it as root)")
+    with rabbit.RabbitMQ() as server:
+        yield server.url
 
 
 @contextmanager

@@ -31,6 +31,7 @@ INSTRUCTIONS = {"close-1": 6000.0}
 PARSE_NS = 200.0
 OPENED_S = 0.050
 MEMORY = 64e6
+MEMORY_RPC = 110e6
 FURTHER = 4096.0
 IDLE_TO_NONE = 1.05
 # Scenarios of the promise on idle listeners.
@@ -151,6 +152,7 @@ def _memory(results: Results) -> list[Verdict]:
     if found is None:
         return [
             _verdict("memory of the service with namespaces, MB PSS", None, MEMORY / 1e6, "", 1),
+            _verdict("memory with lookup = rpc, MB PSS", None, MEMORY_RPC / 1e6, "", 1),
             _verdict("memory of each further namespace, KiB", None, FURTHER / 1024, "", 1),
         ]
     each = found.haproxy_memory
@@ -162,6 +164,13 @@ def _memory(results: Results) -> list[Verdict]:
             None if found.memory is None else found.memory / 1e6,
             MEMORY / 1e6,
             _extrapolated(_of_others(whole.__getitem__, 0, whole)),
+            1,
+        ),
+        _verdict(
+            f"the same with lookup = rpc, {found.number:,} namespaces, MB PSS",
+            None if found.memory_rpc is None else found.memory_rpc / 1e6,
+            MEMORY_RPC / 1e6,
+            "",
             1,
         ),
         _verdict(

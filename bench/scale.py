@@ -10,34 +10,28 @@ this. Beyond --haproxies its figures are extrapolated, and marked so.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import configs, job, machine, namespaces, peers, processes
+from bench import job, machine, namespaces, peers, processes
+from bench.agents import ASKING, GUEST, started
 from bench.build import BuildError, build
 from bench.output import progress, write
 from bench.report import table
 from fastmeta.netns.namespaces import Raised, in_namespaces
 
 STEPS = (1, 10, 100, 500, 1000, 2000, 5000)
-GUEST = "10.0.0.5"
-ASKING = 20
-"""Networks whose guests ask,"""
 REQUESTS = 50
-"""each so often."""
+"""Of each guest that asks."""
 IDLE_SECONDS = 3.0
 SETTLE = 0.5
-PATIENCE = 120.0
 
 
 @dataclass
@@ -197,44 +191,6 @@ def fastmeta(found: Figures, upstream: int, core: int, gap: Callable[[str], None
         found.latencies, found.failed = latencies, failed
         if failed:
             gap(f"fastmeta, {found.networks:,} networks: {failed} requests failed")
-
-
-@contextlib.contextmanager
-def started(names: Sequence[str], upstream: int, core: int) -> Iterator[subprocess.Popen[bytes]]:
-    """An agent that listens in all of these; raises PeerMissing."""
-    with tempfile.TemporaryDirectory(prefix="fastmeta-scale-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        ports, config, log = folder / "ports.json", folder / "fastmeta.conf", folder / "log"
-        known = [
-            {**json.loads(configs.fastmeta_ports())["ports"][0], **own_port(number)}
-            for number in range(min(ASKING, len(names)))
-        ]
-        ports.write_text(json.dumps({"ports": known}))
-        config.write_text(
-            configs.fastmeta(processes.free_port(), upstream, ports, identity_ttl=10, idle=names)
-        )
-        for path in (ports, config):
-            path.chmod(0o600)
-        notify = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        notify.bind(str(folder / "notify"))
-        command = [sys.executable, "-m", "fastmeta", "agent", "--config-file", str(config)]
-        with log.open("wb") as output:
-            process = processes.start(
-                processes.pinned(core, command), output, {"NOTIFY_SOCKET": str(folder / "notify")}
-            )
-        stack.callback(processes.end, process)
-        if not peers.notified(notify, process, PATIENCE):
-            raise peers.PeerMissing(f"fastmeta did not get ready; its last words: {peers.last_words(log)}")
-        yield process
-
-
-def own_port(number: int) -> dict[str, Any]:
-    """What is different from the job's one port."""
-    return {
-        "id": f"00000000-0000-4000-8000-{number:012x}",
-        "network_id": configs.network_id(number),
-        "fixed_ips": [{"ip_address": GUEST}],
-    }
 
 
 def ask(names: Sequence[str]) -> list[float | None]:

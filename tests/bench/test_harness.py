@@ -46,7 +46,7 @@ def results(
         found.samples += [sample(peer, 0, 10, scenario) for peer in (IDLE, NONE_IDLE)]
     found.instructions.append(Instructions("close-1", "fastmeta", 1, instructed, instructed, {}))
     found.parsing = ParseTimes(176, 199, 250, None)
-    found.namespaces = Figures(1000, 0.049, 0.005, 0.03, 63_000_000, 4095.0, 4e6)
+    found.namespaces = Figures(1000, 0.049, 0.005, 0.03, 63_000_000, 4095.0, 4e6, 109_000_000)
     return found
 
 
@@ -197,7 +197,7 @@ def test_many_namespaces(tmp_path: Path):
     assert all(value is not None for value in figures.values())
     assert figures["opened"] > 0
     # One of each is a whole process, the other a part of one.
-    assert figures["further"] < figures["haproxy_memory"] < figures["memory"]
+    assert figures["further"] < figures["haproxy_memory"] < figures["memory"] < figures["memory_rpc"]
     assert {one["peer"] for one in document["samples"]} == {IDLE, NONE_IDLE}
     assert not any(one["errors"] for one in document["samples"])
     # None was ever where others could see it.
