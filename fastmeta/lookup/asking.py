@@ -1,9 +1,9 @@
 """Asks the source, for one scope after the other: one question at a time for each, for all who wait in it.
 
-Whatever is missed while a question is under way goes into the next one, all of it in one call: a storm of guests
-costs few calls, without a timer. Each scope has a task of its own while somebody waits in it, so none delays
-another. Guests wait rather than fail: what failed or took too long is asked again, after pauses that grow, for as
-long as somebody waits.
+Whatever is missed while a question is under way goes into the next one, all of it in one call; in a storm that one
+waits for a moment (``pace``), so that few calls do, however quickly they are answered. Each scope has a task of its own
+while somebody waits in it, so none delays another. Guests wait rather than fail: what failed or took too long is asked
+again, after pauses that grow, for as long as somebody waits.
 """
 
 from __future__ import annotations
@@ -110,6 +110,9 @@ class Asking:
         try:
             while self._somebody_waits(state):
                 wake.clear()
+                pause = state.pace.pause(self._clock())
+                if pause:
+                    await asyncio.sleep(pause)
                 place = await self._circuit.enter()
                 try:
                     answered = not self._somebody_waits(state) or await self._ask_once(state, place, failures)
@@ -148,6 +151,7 @@ class Asking:
         if not questions:
             return True
         query = state.query = Query(batch, self._clock(), self._trust.steady(state.number))
+        state.pace.asked(len(questions), query.asked_at)
         answer = await self._query(state, questions)
         if isinstance(answer, LookupFailedError):
             self._failed(state, place, answer, failures + 1)

@@ -4,9 +4,9 @@ The rules are those of identity safety (docs/identity-safety.md): an identity's 
 was sent; what an answer says about an address or a port that has changed since its question was sent counts for
 nothing; whatever is in doubt is nobody.
 
-The parts: ``waiting`` remembers who waits in a scope, ``asking`` asks for them, ``circuit`` lets it, ``judgement``
-says what an answer is worth, ``said`` tells the core and remembers it (``known``), ``trust`` knows for how long,
-``renewal`` looks who is still used, ``prefetch`` asks before anybody does. Here they are put together, and told what
+The parts: ``waiting`` remembers who waits in a scope, ``asking`` asks for them, ``circuit`` and ``pace`` let it,
+``judgement`` says what an answer is worth, ``said`` tells the core and remembers it (``known``), ``trust`` knows for
+how long, ``renewal`` looks who is still used, ``prefetch`` asks before anybody does. Here they are put together, and told what
 has changed.
 """
 

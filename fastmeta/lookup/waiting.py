@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 
 from fastmeta.lookup.known import Key
+from fastmeta.lookup.pace import Pace
 from fastmeta.models import Port, Question, Scope, ScopeKind
 
 MAX_CHANGES = 256
@@ -83,6 +84,7 @@ class ScopeState:
         "networks",
         "nobody_until",
         "number",
+        "pace",
         "prefetch",
         "query",
         "scope",
@@ -106,6 +108,7 @@ class ScopeState:
         self.aside_timer: asyncio.TimerHandle | None = None
         self.query: Query | None = None
         self.prefetch: WholeQuery | None = None
+        self.pace = Pace()
         self.task: asyncio.Task[None] | None = None
         # Of the task. Set: the source has changed, so a pause is not worth it.
         self.wake: asyncio.Event | None = None

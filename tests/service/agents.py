@@ -124,9 +124,11 @@ class Agent:
         default: Sequence[str] = (),
         namespace: str | None = None,
         prefix: Sequence[str] = (),
+        sections: str = "",
         **options: object,
     ) -> None:
-        """namespace: in which the process itself is; prefix: of its command line."""
+        """namespace: in which the process itself is; prefix: of its command line; sections: further ones of its
+        configuration, as they are in the file."""
         # Short enough for a unix socket in it.
         self.folder = Path(tempfile.mkdtemp(prefix="fms-", dir="/tmp"))
         self.ports_file = self.folder / "ports.json"
@@ -143,6 +145,7 @@ class Agent:
             "control_dir": self.folder / "control",
             **options,
         }
+        self._sections = sections
         self.write_config()
         command = [*prefix, sys.executable, "-m", "fastmeta", "agent", "--config-file", str(self.config)]
         if namespace is not None:
@@ -176,7 +179,7 @@ class Agent:
         lines += ["[fastmeta]", *(f"listen = {entry}" for entry in self.listen)]
         lines += [f"{name} = {value}" for name, value in self.options.items()]
         new = self.folder / "agent.conf.new"
-        os.rename(write_private(new, "\n".join([*lines, more, ""])), self.config)
+        os.rename(write_private(new, "\n".join([*lines, more, self._sections, ""])), self.config)
 
     def reload(self, more: str = "", *, default: dict[str, str] | None = None, **options: object) -> str:
         """Writes the configuration with these options, sends SIGHUP, and returns what the log says of it."""
