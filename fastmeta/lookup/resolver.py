@@ -6,8 +6,8 @@ nothing; whatever is in doubt is nobody.
 
 The parts: ``waiting`` remembers who waits in a scope, ``asking`` asks for them, ``circuit`` and ``pace`` let it,
 ``judgement`` says what an answer is worth, ``said`` tells the core and remembers it (``known``), ``trust`` knows for
-how long, ``renewal`` looks who is still used, ``prefetch`` asks before anybody does. Here they are put together, and told what
-has changed.
+how long, ``renewal`` looks who is still used, ``prefetch`` asks before anybody does. Here they are put together, and
+told what has changed.
 """
 
 from __future__ import annotations
